@@ -1,0 +1,34 @@
+"""research: one short file composes data, model and optimizer into an experiment.
+
+The names below are what an experiment file imports. They are loaded when first used, so that
+`research --help` answers without JAX.
+"""
+
+import importlib
+
+_HOME = {
+  "Eval": "research.evaluate",
+  "Experiment": "research.experiment",
+  "Samples": "research.generate",
+  "Sharding": "research.sharding",
+  "UserError": "research.errors",
+  "data": "research.data",
+  "generate": "research.generate",
+  "models": "research.models",
+  "objectives": "research.objectives",
+  "optim": "research.optim",
+}
+
+__all__ = sorted(_HOME)
+__version__ = "0.1.0"
+
+
+def __getattr__(name):  # PEP 562: the table of contents above, without opening every chapter
+  if name not in _HOME:
+    raise AttributeError(f"module 'research' has no attribute {name!r}")
+  home = importlib.import_module(_HOME[name])
+  return home if _HOME[name].rsplit(".", 1)[1] == name else getattr(home, name)
+
+
+def __dir__():
+  return __all__

@@ -1,0 +1,205 @@
+"""The `research` command. JAX is imported only by the commands that compute."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from pathlib import Path
+
+from research import __version__
+from research.errors import UserError
+
+USAGE_ERROR = 2
+PREEMPTED = 42
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Runs one command and returns its exit code: 0 done, 2 the user's mistake, 42 stopped early."""
+  parser, commands = _parsers()
+  words = sys.argv[1:] if arguments is None else arguments
+  try:
+    if len(words) >= 2 and words[0] in ("run", "data") and {"-h", "--help"} & set(words):
+      target = next((w for w in words[1:] if not w.startswith("-")), None)
+      if target:
+        return _explain_file(target, commands[words[0]])
+    options = parser.parse_args(words)
+    if not hasattr(options, "command"):
+      parser.print_help()
+      return 0
+    return options.command(options) or 0
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return USAGE_ERROR
+  except BrokenPipeError:  # the reader of our output left, as `| head` does
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    return 130
+
+
+def _parsers():
+  parser = argparse.ArgumentParser(
+    prog="research", description="Run experiments: short Python files of data, model, optimizer."
+  )
+  parser.add_argument("--version", action="version", version=f"research {__version__}")
+  subparsers = parser.add_subparsers(metavar="COMMAND")
+  commands = {}
+
+  def command(name, function, about, epilog=None):
+    sub = subparsers.add_parser(name, help=about, description=about, epilog=epilog)
+    sub.set_defaults(command=function)
+    commands[name] = sub
+    return sub
+
+  def experiment(sub):
+    sub.add_argument("file", help="experiment file, or file.py:function")
+    sub.add_argument(
+      "words", nargs="*", metavar="name=value", help="knobs, and dotted fields to override"
+    )
+
+  run = command(
+    "run",
+    _run,
+    "Run an experiment; run it again to resume.",
+    "`research run FILE --help` shows the knobs of a file and the fields that can be overridden.",
+  )
+  experiment(run)
+  run.add_argument("--workdir", type=Path, help="folder of the run (default: runs/NAME)")
+
+  describe = command("describe", _describe, "Print an experiment, field by field; runs nothing.")
+  experiment(describe)
+
+  data = command("data", _data, "Preview what the model will see: examples, lengths, speed.")
+  experiment(data)
+  data.add_argument("--rows", type=_count, default=3, help="examples to show (default: 3)")
+
+  sample = command("sample", _sample, "Let the model of a run write text.")
+  sample.add_argument("workdir", type=Path)
+  sample.add_argument("--prompt", help="text to continue; - reads it from standard input")
+  sample.add_argument("--prompt-file", type=Path, help="file with the text to continue")
+  sample.add_argument("--tokens", type=_count, default=256, help="at most so many new tokens")
+  sample.add_argument("--greedy", action="store_true", help="always the likeliest token")
+  sample.add_argument("--temperature", type=float, default=0.8)
+  sample.add_argument("--top-k", type=int, help="only the k likeliest tokens")
+  sample.add_argument("--top-p", type=float, help="only the likeliest tokens of mass p")
+  sample.add_argument("--stop", help="text that ends a sample")
+  sample.add_argument("--samples", type=_count, default=1, help="how many, at once")
+  sample.add_argument("--seed", type=int, default=0)
+  sample.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+
+  report = command("report", _report, "Write report.html of a run: curves, baselines, samples.")
+  report.add_argument("workdir", type=Path)
+
+  bench = command("bench", _bench, "Time training and decoding against their peers.")
+  bench.add_argument("kind", nargs="?", default="train", choices=("train", "decode"))
+  bench.add_argument("--rounds", type=_count, default=5, help="interleaved rounds (default: 5)")
+  bench.add_argument("--size", default="mini", choices=("mini", "small"), help="small is GPT-2 124M")
+  bench.add_argument("--peers", action="store_true", help="also PyTorch and Hugging Face")
+  bench.add_argument("--peer-python", type=Path, help="interpreter that has torch, transformers")
+  return parser, commands
+
+
+def _run(options) -> int:
+  from research import load
+
+  recipe = load.recipe(options.file, options.words)
+  experiments = recipe.experiments()
+  codes = []
+  for experiment in experiments:
+    workdir = options.workdir or Path("runs") / experiment.name
+    if options.workdir and len(experiments) > 1:
+      workdir = options.workdir / experiment.name
+    codes.append(_run_one(recipe, experiment, workdir))
+    if codes[-1] == PREEMPTED:
+      break
+  return max(codes)
+
+
+def _run_one(recipe, experiment, workdir: Path) -> int:
+  from research import load
+
+  load.remember(workdir, recipe, experiment)
+  from research import report
+  from research.fit import fit
+  from research.train import train
+
+  finished = (fit if experiment.optimizer is None else train)(experiment, workdir)
+  page = report.write(workdir)
+  for name, values in finished.evaluations.items():
+    shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+    print(f"{experiment.name} {name} at step {finished.step}: {shown}")
+  print(f"report: {page}")
+  return 0 if finished.complete else PREEMPTED
+
+
+def _describe(options) -> int:
+  from research import load
+
+  for experiment in load.recipe(options.file, options.words).experiments():
+    for path, text in experiment.describe().items():
+      print(f"{path}: {text}")
+  return 0
+
+
+def _data(options) -> int:
+  from research import load
+  from research.data import preview
+
+  preview.preview(load.recipe(options.file, options.words).experiment().data, rows=options.rows)
+  return 0
+
+
+def _sample(options) -> int:
+  from research.sample import sample
+
+  return sample(options)
+
+
+def _report(options) -> int:
+  from research import report
+
+  print(report.write(options.workdir))
+  return 0
+
+
+def _bench(options) -> int:
+  from research import bench
+
+  return bench.run(options)
+
+
+def _explain_file(target: str, parser) -> int:
+  """`research run FILE --help`: the file's contract, its knobs, and what can be overridden."""
+  from research import load
+
+  recipe = load.recipe(target)
+  function = load.functions(recipe.path)[recipe.function]
+  module = inspect.getmodule(function) or sys.modules[function.__module__]
+  print(inspect.cleandoc(module.__doc__ or f"{target}: no description"))
+  print(f"\nusage: {parser.format_usage().removeprefix('usage: ').strip()}")
+  print(f"\nfunctions: {', '.join(load.functions(recipe.path))}")
+  print(f"\nknobs of {recipe.function} (name=value):")
+  parameters = inspect.signature(function).parameters.values()
+  for knob in parameters:
+    default = "needed" if knob.default is knob.empty else repr(knob.default)
+    print(f"  {knob.name:<28} {default}")
+  if any(knob.default is knob.empty for knob in parameters):
+    return 0
+  print("\nfields that dotted names override (path=value), as the defaults make them:")
+  for path, text in recipe.experiments()[0].describe().items():
+    print(f"  {path:<36} {text}")
+  return 0
+
+
+def _count(text: str) -> int:
+  value = int(text)
+  if value < 1:
+    raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+  return value
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,38 @@
+"""From files to batches. Everything here is a frozen value that opens nothing when constructed.
+
+documents    TFDS, Files
+tokenizers   Bytes, SentencePiece, HuggingFace; `load_vocabulary` reads a run's
+splits       ByHash, Tail
+datasets     Text
+batches      batches (endless, shuffled), epoch (once, in order)
+preview      what a dataset looks like
+"""
+
+from research.data.files import Files
+from research.data.pipeline import Batch, Dataset, Source, batches, epoch
+from research.data.preview import preview
+from research.data.splits import ByHash, Tail
+from research.data.text import PreparedText, Text
+from research.data.tfds import TFDS
+from research.data.tokenizers import Bytes, HuggingFace, SentencePiece, Vocabulary
+from research.data.tokenizers import load as load_vocabulary
+
+__all__ = [
+  "TFDS",
+  "Batch",
+  "ByHash",
+  "Bytes",
+  "Dataset",
+  "Files",
+  "HuggingFace",
+  "PreparedText",
+  "SentencePiece",
+  "Source",
+  "Tail",
+  "Text",
+  "Vocabulary",
+  "batches",
+  "epoch",
+  "load_vocabulary",
+  "preview",
+]

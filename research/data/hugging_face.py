@@ -1,0 +1,171 @@
+"""Published vocabularies, read by the `tokenizers` library: tokenizer.json, GPT-2, CLIP, BERT."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from research.data import published, vocabulary
+from research.errors import UserError
+
+FORMAT = 1  # raise it whenever the same files would give other tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFace:
+  """A published vocabulary: nothing is learned.
+
+  Attributes:
+    path: a tokenizer.json; or a folder with one, or with the files that GPT-2 (encoder.json and
+      vocab.bpe, or vocab.json and merges.txt), CLIP (bpe_simple_vocab_16e6.txt.gz) or BERT
+      (vocab.txt) publish; or one of these files.
+    end: the end-of-text token; None takes the usual one of its kind.
+  """
+
+  path: str
+  end: str | None = None
+
+  @property
+  def vocab_size(self) -> int:
+    return self.fit().vocab_size
+
+  def fingerprint(self) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    for path in published.find(self.path):
+      total.update(path.name.encode() + path.read_bytes())
+    return f"huggingface {FORMAT} {self.end} {total.hexdigest()}"
+
+  def fit(self, documents: Sequence[str] = ()) -> HuggingFaceVocabulary:
+    """Reads it.
+
+    Raises:
+      UserError: there is no such file, or it is none of these kinds.
+    """
+    del documents
+    paths = published.find(self.path)
+    stamp = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
+    return _fit(paths, stamp, self.end)
+
+
+@functools.lru_cache(maxsize=4)
+def _fit(paths: tuple[pathlib.Path, ...], stamp, end: str | None) -> HuggingFaceVocabulary:
+  del stamp  # only there to notice files that have changed
+  try:
+    text = published.build(paths)
+  except UserError:
+    raise
+  except Exception as error:  # the library raises bare Exceptions
+    names = " and ".join(str(path) for path in paths)
+    raise UserError(f"{names} cannot be read as a tokenizer ({_first_line(error)})") from None
+  return HuggingFaceVocabulary(text, end)
+
+
+class HuggingFaceVocabulary:
+  """A tokenizer of the `tokenizers` library; see `Vocabulary` for its attributes.
+
+  Attributes:
+    special: numbers of its special tokens, such as "[CLS]" or "<|startoftext|>".
+  """
+
+  def __init__(self, text: str, end: str | None):
+    from tokenizers import Tokenizer
+
+    self._text = text
+    self._tokenizer = Tokenizer.from_str(text)
+    # Text that looks like a special token is text: nobody's document may end another one.
+    self._tokenizer.encode_special_tokens = True
+    ids = self._tokenizer.get_vocab(with_added_tokens=True)
+    added = self._tokenizer.get_added_tokens_decoder()
+    self.vocab_size = max(ids.values()) + 1
+    self.special = {token.content: i for i, token in added.items() if token.special}
+    self._name = end
+    self.end = self._end(ids)
+
+    parts = json.loads(text)
+    self._byte_level = "ByteLevel" in _types(parts.get("pre_tokenizer"))
+    suffix = parts["model"].get("end_of_word_suffix")
+    prefix = '"add_prefix_space": true' in json.dumps(parts.get("pre_tokenizer"))
+    # NFC does nothing to clean text; any other normalizer may.
+    exact = _types(parts.get("normalizer")) <= {"NFC", "Sequence"}
+    self.lossless = self._byte_level and exact and not prefix and not suffix
+    bytes_by_letter = {letter: byte for byte, letter in published.letters_of_bytes().items()}
+    self._pieces = [b""] * self.vocab_size
+    for piece, i in ids.items():
+      self._pieces[i] = b"" if i in added else self._bytes(piece, suffix, bytes_by_letter)
+    for i, token in added.items():
+      if not token.special:
+        self._pieces[i] = token.content.encode()
+    if self.end not in added:
+      self._pieces[self.end] = b""
+    self.bytes_of = np.array([len(piece) for piece in self._pieces], np.int32)
+
+  def _end(self, ids: dict[str, int]) -> int:
+    names = (self._name,) if self._name else published.ENDS
+    for name in names:
+      if name in ids:
+        return ids[name]
+    raise UserError(
+      f"the vocabulary has no {' or '.join(map(str, names))}; name its end-of-text token with "
+      f"HuggingFace(path, end=...): {', '.join(self.special) or 'it has no special tokens'}"
+    )
+
+  def _bytes(self, piece: str, suffix: str | None, letters: dict[str, int]) -> bytes:
+    if suffix and piece.endswith(suffix):
+      piece = piece[: -len(suffix)]
+    if self._byte_level and all(letter in letters for letter in piece):
+      return bytes(letters[letter] for letter in piece)
+    if byte := re.fullmatch("<0x([0-9A-F]{2})>", piece):
+      return bytes([int(byte[1], 16)])
+    return piece.removeprefix("##").replace("\u2581", " ").encode()
+
+  def encode(self, text: str) -> np.ndarray:
+    return self.encode_all([text])[0]
+
+  def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    if self.lossless:
+      return vocabulary.join(self._pieces, ids)
+    known = [i for i in map(int, ids) if 0 <= i < self.vocab_size]
+    text = self._tokenizer.decode(known, skip_special_tokens=True)
+    return text.replace("</w>", " ").strip() if self._byte_level else text
+
+  def save(self, folder: str | pathlib.Path) -> None:
+    description = {"kind": "huggingface", "end": self._name}
+    vocabulary.write(folder, description, {published.JSON: self._text.encode()})
+
+  @classmethod
+  def load(cls, folder: str | pathlib.Path) -> HuggingFaceVocabulary:
+    path = pathlib.Path(folder) / published.JSON
+    try:
+      return cls(path.read_text(encoding="utf-8"), vocabulary.read(folder).get("end"))
+    except UserError:
+      raise
+    except Exception as error:  # the library raises bare Exceptions
+      raise UserError(
+        f"{path} cannot be read ({_first_line(error)}); copy it from the run again"
+      ) from None
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _types(part) -> set[str]:
+  """The kinds of components in a part of a tokenizer.json."""
+  if isinstance(part, dict):
+    own = {part["type"]} if "type" in part else set()
+    return own.union(*(_types(value) for value in part.values()))
+  if isinstance(part, list):
+    return set().union(*(_types(value) for value in part))
+  return set()

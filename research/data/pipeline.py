@@ -1,0 +1,187 @@
+"""From a source of examples to batches whose order is arithmetic: a function of (seed, step).
+
+The keys of a batch, once and for all. Every value is a NumPy array with B rows first:
+
+  tokens     (B, L) int32  inputs
+  targets    (B, L) int32  the token that follows each input
+  segments   (B, L) int32  number of the document inside its row, from 1; 0 is padding: no loss,
+                           no attention
+  positions  (B, L) int32  position inside the document's piece; starts again with each segment
+  bytes      (B, L) int32  bytes of raw text that the target stands for, 0 for end-of-text, so
+                           that bits per byte are bits per byte of the raw text
+
+A source without `segments` (pictures, labels) gives `weights` (B,) float32 instead: 1 for an
+example, 0 for padding. Padding is zeros in every key, whatever the source.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from research.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+THREADS = 2  # reading is a memory-mapped gather: two threads keep any device busy
+AHEAD = 8  # batches ready before they are asked for
+
+
+class Source(Protocol):
+  """Examples addressed by number."""
+
+  def __len__(self) -> int:
+    """How many examples an epoch has; the same in every epoch."""
+
+  def take(self, indices: np.ndarray, epoch: int) -> Batch:
+    """Reads the examples `indices` (B,) as they are cut in `epoch`, all at once."""
+
+
+class Dataset(Protocol):
+  """What an experiment names: a frozen value that opens nothing when constructed."""
+
+  def source(self, split: str) -> Source:
+    """The examples of "train" or "heldout"."""
+
+
+def batches(
+  source: Source,
+  batch_size: int,
+  *,
+  seed: int,
+  start: int = 0,
+  shuffle: bool = True,
+  process: tuple[int, int] = (0, 1),
+  threads: int = THREADS,
+  ahead: int = AHEAD,
+) -> Iterator[Batch]:
+  """Endless batches from step `start` on; batch number `step` depends on nothing but (seed, step).
+
+  Args:
+    source: the examples.
+    batch_size: rows of the global batch, over all processes.
+    seed: of the order of the examples.
+    start: the first step to give; nothing before it is read.
+    shuffle: every epoch in its own order; otherwise in the source's order.
+    process: (index, count): rows index * B / count and on. The batches of all processes, one
+      after the other, are the global batch, whatever their count.
+    threads: that read ahead; 0 reads when asked. The order does not depend on it.
+    ahead: batches kept ready.
+
+  Raises:
+    UserError: the source is empty, or count does not divide batch_size.
+  """
+  steps = _Steps(source, batch_size, process, seed if shuffle else None)
+  return _iterate(steps, start, threads, ahead)
+
+
+def epoch(
+  source: Source,
+  batch_size: int,
+  *,
+  process: tuple[int, int] = (0, 1),
+  limit: int | None = None,
+  threads: int = THREADS,
+  ahead: int = AHEAD,
+) -> Iterator[Batch]:
+  """Every example once, in order; the last batch is filled with padding rows (all zeros).
+
+  Every process gets the same number of batches: `ceil(len(source) / batch_size)`, or `limit`
+  where that is less.
+  """
+  passes = _Pass(source, batch_size, process, limit)
+  return _iterate(passes, 0, threads, ahead)
+
+
+def _iterate(steps, start: int, threads: int, ahead: int) -> Iterator[Batch]:
+  import grain  # it brings JAX along; who only looks at a dataset need not wait for that
+
+  # Whole batches are the elements of the MapDataset, so neither threads nor processes can change
+  # their order, and the step is all the state there is: resuming is a slice, nothing is replayed.
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead if threads else 0)
+  dataset = grain.MapDataset.source(steps)
+  return iter(dataset[start:].to_iter_dataset(options)) if len(steps) > start else iter(())
+
+
+def _rows(batch_size: int, process: tuple[int, int]) -> tuple[int, int]:
+  """The rows (first, end) of the global batch that belong to a process."""
+  index, count = process
+  if batch_size < 1:
+    raise UserError(f"batch_size={batch_size} is no number of examples; choose 1 or more")
+  if not 0 <= index < count:
+    raise UserError(f"process {index} of {count} does not exist; they count from 0")
+  if batch_size % count:
+    raise UserError(
+      f"batch_size={batch_size} does not divide over {count} processes; "
+      f"choose {batch_size - batch_size % count or count} or {batch_size + -batch_size % count}"
+    )
+  size = batch_size // count
+  return index * size, (index + 1) * size
+
+
+class _Steps:
+  """Batches by step number, without end."""
+
+  def __init__(self, source: Source, batch_size: int, process: tuple[int, int], seed: int | None):
+    if len(source) == 0:
+      raise UserError("the dataset has no examples; give it more data or a shorter length")
+    self.source, self.batch_size, self.seed = source, batch_size, seed
+    self.first, self.end = _rows(batch_size, process)
+    # A step may reach over two epochs, or over many where the source is smaller than a batch.
+    self.order = functools.lru_cache(maxsize=4)(self._order)
+
+  def __len__(self) -> int:
+    return sys.maxsize // (2 * self.batch_size)
+
+  def __getitem__(self, step: int) -> Batch:
+    size = len(self.source)
+    places = step * self.batch_size + np.arange(self.first, self.end, dtype=np.int64)
+    epochs, within = np.divmod(places, size)
+    if epochs[0] == epochs[-1]:
+      return self.source.take(self.order(int(epochs[0]))[within], int(epochs[0]))
+    parts = [
+      self.source.take(self.order(int(epoch))[within[epochs == epoch]], int(epoch))
+      for epoch in np.unique(epochs)
+    ]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+  def _order(self, epoch: int) -> np.ndarray:
+    size = len(self.source)
+    if self.seed is None:
+      return np.arange(size)
+    # RandomState, not default_rng: NumPy promises never to change RandomState's streams (NEP 19),
+    # so a run can be replayed with any later NumPy.
+    words = [part // 2**shift % 2**32 for part in (self.seed, epoch) for shift in (0, 32)]
+    return np.random.RandomState(np.array(words, np.uint32)).permutation(size)
+
+
+class _Pass:
+  """The batches of one pass over a source in its own order."""
+
+  def __init__(self, source: Source, batch_size: int, process: tuple[int, int], limit: int | None):
+    self.source, self.batch_size = source, batch_size
+    self.first, self.end = _rows(batch_size, process)
+    self.length = -(-len(source) // batch_size)
+    if limit is not None:
+      self.length = min(self.length, limit)
+
+  def __len__(self) -> int:
+    return self.length
+
+  def __getitem__(self, step: int) -> Batch:
+    places = step * self.batch_size + np.arange(self.first, self.end, dtype=np.int64)
+    real = places[places < len(self.source)]
+    # A process whose rows are all padding still needs the keys and shapes: it reads one example.
+    batch = self.source.take(real if len(real) else np.zeros(1, np.int64), 0)
+    missing = len(places) - len(real)
+    if not missing:
+      return batch
+    return {key: _padded(value[: len(real)], missing) for key, value in batch.items()}
+
+
+def _padded(value: np.ndarray, rows: int) -> np.ndarray:
+  return np.concatenate([value, np.zeros((rows, *value.shape[1:]), value.dtype)])

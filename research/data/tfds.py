@@ -1,0 +1,198 @@
+"""Documents from TFDS datasets that were prepared as ArrayRecord. TensorFlow is not needed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import logging
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+
+import numpy as np
+
+from research.data import cache, progress
+from research.errors import UserError, nearest
+
+OURS = ("python_docs", "python_source")  # made here on first use, from the interpreter itself
+FORMAT = 1  # raise it whenever what our builders write changes
+
+
+@dataclasses.dataclass(frozen=True)
+class TFDS:
+  """The documents of a TensorFlow dataset.
+
+  "python_docs" (the Python reference and docstrings, 2.5 MB) and "python_source" (the standard
+  library, 30 MB) are made on first use from the interpreter, without network.
+
+  Attributes:
+    name: as in TFDS: "lm1b", "wiki40b/en", "lm1b:1.1.0".
+    split: as in TFDS: "train", "train[:10%]", "train+test".
+    field: the feature with the text.
+    data_dir: where it was prepared; None is TFDS's own ($TFDS_DATA_DIR or ~/tensorflow_datasets).
+  """
+
+  name: str
+  split: str = "train"
+  field: str = "text"
+  data_dir: str | None = None
+
+  def fingerprint(self) -> str:
+    """Of the dataset's version, its files' sizes and beginnings; its records are not read."""
+    builder = self._builder()
+    total = hashlib.blake2b(repr((self.split, self.field)).encode(), digest_size=16)
+    total.update(builder.info.full_name.encode())
+    for path in self._files(builder):
+      with path.open("rb") as file:
+        total.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
+    return total.hexdigest()
+
+  def read(self) -> Iterator[str]:
+    """The documents, in the dataset's order.
+
+    Raises:
+      UserError: it is not prepared, damaged, or has no such split or field.
+    """
+    builder = self._builder()
+    self._files(builder)
+    self._check_field(builder)
+    try:
+      source = builder.as_data_source(self.split)
+      for number in range(len(source)):
+        text = source[number][self.field]
+        yield text.decode() if isinstance(text, bytes) else str(np.asarray(text).item())
+    except UnicodeDecodeError:
+      raise UserError(
+        f"{self.name}, record {number}: field {self.field!r} is not UTF-8 text; choose another"
+      ) from None
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+      raise UserError(_damaged(builder, error)) from None
+
+  def _builder(self):
+    return _ours(self.name) if self.name in OURS else self._prepared()
+
+  def _prepared(self):
+    base, _, version = self.name.partition(":")
+    if version and not version[0].isdigit():
+      raise UserError(f"{self.name}: only TFDS's own datasets can be read; give a name without ':'")
+    with _quiet():
+      import tensorflow_datasets as tfds
+
+      data_dir = self.data_dir and os.path.expanduser(self.data_dir)
+      names = [*OURS, *tfds.list_builders(with_community_datasets=False)]
+      try:
+        builder = tfds.builder(self.name, data_dir=data_dir, file_format="array_record")
+        prepared = builder.is_prepared()
+      except tfds.core.DatasetNotFoundError:
+        prepared = False
+        if base.partition("/")[0] not in names:
+          raise UserError(
+            f"TFDS has no dataset {self.name!r}, and {data_dir or '~/tensorflow_datasets'} holds "
+            f"none.{nearest(self.name, names)}"
+          ) from None
+      except (ImportError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"TFDS cannot open {self.name!r}: {lines[0]}") from None
+    if not prepared:
+      raise UserError(
+        f"{self.name} is not prepared as ArrayRecord in {data_dir or '~/tensorflow_datasets'}; "
+        f"on a machine with TensorFlow run: tfds build {self.name} --file_format=array_record"
+        + (f" --data_dir={self.data_dir}" if self.data_dir else "")
+      )
+    return builder
+
+  def _files(self, builder) -> list[pathlib.Path]:
+    """The files of the split, after checking that each holds the records that it should.
+
+    A damaged ArrayRecord file opens without complaint, as one with no records.
+    """
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    splits = builder.info.splits
+    try:
+      parts = splits[self.split].file_instructions
+    except (KeyError, ValueError):
+      raise UserError(
+        f"{self.name} has no split {self.split!r}; choose from {', '.join(splits)}."
+        f"{nearest(self.split, splits)}"
+      ) from None
+    paths = []
+    for part in parts:
+      path = pathlib.Path(part.filename)
+      if "array_record" not in path.name:
+        raise UserError(
+          f"{self.name} in {builder.data_dir} is stored as {builder.info.file_format.value}, not "
+          f"ArrayRecord; run: tfds convert_format --out_file_format=array_record "
+          f"--dataset_dir={builder.data_dir}"
+        )
+      try:
+        reader = ArrayRecordReader(str(path))
+        records = reader.num_records()
+        reader.close()
+      except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(_damaged(builder, error)) from None
+      if records != part.examples_in_shard:
+        raise UserError(
+          _damaged(builder, f"{path.name} has {records} records, not {part.examples_in_shard}")
+        )
+      paths.append(path)
+    return paths
+
+  def _check_field(self, builder) -> None:
+    names = list(builder.info.features)
+    if self.field not in names:
+      raise UserError(
+        f"{self.name} has no field {self.field!r}; there are: {', '.join(names)}."
+        f"{nearest(self.field, names)} Choose with field=..."
+      )
+
+
+def _damaged(builder, what: object) -> str:
+  return f"{builder.data_dir} is damaged ({what}); delete the folder and prepare it again"
+
+
+def _ours(name: str):
+  """The builder of one of our own datasets, prepared in the cache."""
+  with _quiet():
+    import tensorflow_datasets as tfds
+
+    from research.data import python_docs
+
+    make = python_docs.BUILDERS[name]
+    inside = pathlib.Path(name) / str(python_docs.PYTHON)
+
+    def write(folder: pathlib.Path) -> None:
+      builder = make(data_dir=str(folder), file_format="array_record")
+      with progress.line(f"preparing {name}"):
+        builder.download_and_prepare()
+
+    folder = cache.folder(
+      "tfds",
+      f"{name}-{platform.python_version()}-{FORMAT}",
+      write,
+      lambda folder: (folder / inside / "dataset_info.json").is_file(),
+    )
+    return tfds.builder_from_directory(str(folder / inside))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """TFDS without its log lines, prints and bars; errors still come as exceptions."""
+  import absl.logging  # its import sets up logging, so it comes first
+
+  loggers = [absl.logging.get_absl_logger(), logging.getLogger()]
+  levels = [logger.level for logger in loggers]
+  for logger in loggers:
+    logger.setLevel(logging.ERROR)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      import tensorflow_datasets as tfds
+
+      tfds.disable_progress_bar()
+      yield
+  finally:
+    for logger, level in zip(loggers, levels):
+      logger.setLevel(level)

@@ -1,0 +1,77 @@
+"""Evaluations: what a model scores on held-out data, as means with standard errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from research import metrics as measure
+from research.data import pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+  """The mean of an objective over held-out examples, each counted once.
+
+  Attributes:
+    objective: (model, batch) -> Metrics; it sees no dropout key, so nothing is dropped.
+    batches: how many batches; None for the whole split.
+    every: steps between evaluations; None for a tenth of the run. The end is always evaluated.
+    split: of the dataset.
+    batch_size: examples at a time; None for the experiment's. The result does not depend on it.
+  """
+
+  objective: Callable[..., measure.Metrics]
+  batches: int | None = None
+  every: int | None = None
+  split: str = "heldout"
+  batch_size: int | None = None
+
+  def measure(self, model: Any) -> Callable[[Any, Any], measure.Metrics]:
+    """The function (params, batch) -> Metrics, to be jitted by the caller."""
+    score = nn.apply(self.objective, model)
+    return lambda params, batch: score({"params": params}, batch)
+
+
+def total(
+  measured: Callable[[Any, Any], measure.Metrics],
+  params: Any,
+  source: pipeline.Source,
+  batch_size: int,
+  *,
+  batches: int | None = None,
+  place: Callable[[Any], Any] = jax.device_put,
+  process: tuple[int, int] = (0, 1),
+) -> measure.Metrics:
+  """Adds `measured` over the examples of `source` in order; totals are kept in float64.
+
+  Args:
+    measured: jitted (params, batch) -> Metrics.
+    params: of the model.
+    source: the examples.
+    batch_size: over all processes.
+    batches: how many batches, None for all.
+    place: puts one host batch on the devices.
+    process: (index, count) of this process among those that share the batches.
+  """
+  totals: measure.Metrics = {}
+  # One batch is in flight while the next is read: the host never waits for the device it feeds.
+  pending = None
+  for i, batch in enumerate(pipeline.epoch(source, batch_size, process=process)):
+    if batches is not None and i >= batches:
+      break
+    current = measured(params, place(batch))
+    totals, pending = _add(totals, pending), current
+  return _add(totals, pending)
+
+
+def _add(totals: measure.Metrics, new: measure.Metrics | None) -> measure.Metrics:
+  if new is None:
+    return totals
+  host = jax.tree.map(lambda x: np.float64(jax.device_get(x)), new)
+  return measure.add(totals, host) if totals else host

@@ -1,0 +1,210 @@
+"""An experiment is a frozen value that names one of each: data, model, objective, optimizer.
+
+It opens nothing, so it can be printed, compared, varied and overridden before anything runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from research.errors import UserError, nearest
+from research.sharding import Sharding
+
+# Fields of a run that change what is recorded or where it runs, but not what is computed.
+BOOKKEEPING = ("evals", "samples", "baselines", "save_every", "keep", "log_every", "sharding")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """Everything that a run depends on.
+
+  Attributes:
+    name: of the experiment; a word of letters, digits, `_`, `-` and `.`.
+    data: a Dataset: its `source(split)` yields the examples of "train" and "heldout".
+    model: a Linen module (unbuilt), or a counted model (`models.NGram`) that is fitted in one go.
+    objective: (model, batch) -> Metrics; training minimizes "loss".
+    optimizer: hyperparameters; `.build(steps)` gives the optax transformation. None for a model
+      that is counted, not descended.
+    steps: updates in all; the learning rate's schedule spans them.
+    batch_size: examples in one update, over all devices.
+    microbatches: pieces that a batch is cut into to save memory; the result does not change.
+    seed: of the initial values, the order of the data and the dropout.
+    average: decay of the exponential moving average of the parameters; evaluations then use it.
+    sharding: the mesh and the letter rules.
+    evals: evaluations by name.
+    samples: what the model is asked to write during training, or None.
+    baselines: models fitted by counting on the same tokens, for the same plot.
+    save_every: steps between checkpoints; None for a tenth of the run.
+    keep: newest checkpoints that are kept.
+    log_every: steps between lines of metrics.
+  """
+
+  name: str
+  data: Any
+  model: Any
+  objective: Callable[..., Any] | None = None
+  optimizer: Any = None
+  steps: int = 1
+  batch_size: int = 1
+  microbatches: int = 1
+  seed: int = 0
+  average: float | None = None
+  sharding: Sharding = Sharding()
+  evals: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  samples: Any = None
+  baselines: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  save_every: int | None = None
+  keep: int = 2
+  log_every: int = 10
+
+  def vary(self, name: str, overrides: Mapping[str, Any]) -> Experiment:
+    """This experiment under another name, with dotted overrides: an arm of an ablation."""
+    return override(dataclasses.replace(self, name=f"{self.name}/{name}"), overrides)
+
+  def describe(self) -> dict[str, str]:
+    """Every field by its dotted path, as text; two experiments with the same text are equal."""
+    return dict(_flatten("", self))
+
+
+def fields(value: Any) -> dict[str, Any] | None:
+  """The named parts of a component, or None for a plain value.
+
+  A Linen module's `name` and `parent` say where it stands in a model, not what it is.
+  """
+  if isinstance(value, Mapping):
+    return {str(key): part for key, part in value.items()}
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    hidden = ("name", "parent") if hasattr(value, "parent") else ()
+    return {
+      field.name: getattr(value, field.name)
+      for field in dataclasses.fields(value)
+      if field.init and field.name not in hidden
+    }
+  if isinstance(value, tuple) and any(fields(part) is not None for part in value):
+    return {str(i): part for i, part in enumerate(value)}
+  return None
+
+
+def override(value: Any, overrides: Mapping[str, Any]) -> Any:
+  """`value` with its dotted paths replaced, for example {"optimizer.learning_rate.peak": 3e-4}.
+
+  Raises:
+    UserError: a path that does not exist (names the nearest), a value of another type, or an
+      override that changes nothing.
+  """
+  for path, new in overrides.items():
+    value = _replace(value, path.split("."), new, path)
+  return value
+
+
+def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
+  parts = fields(value)
+  head, rest = path[0], path[1:]
+  if parts is None or head not in parts:
+    at = whole.rsplit(".".join(path), 1)[0].rstrip(".") or "the experiment"
+    if parts is None:
+      raise UserError(f"{whole}: {at} is {value!r}, which has no fields; set {at}=... itself.")
+    raise UserError(
+      f"{whole}: {at} has no {head!r}.{nearest(head, parts)} It has {', '.join(parts) or 'nothing'}."
+    )
+  if rest:
+    return _with(value, head, _replace(parts[head], rest, new, whole))
+  new = check(new, parts[head], _hint(value, head), whole)
+  if new == parts[head] and type(new) is type(parts[head]):
+    raise UserError(f"{whole}={new!r} changes nothing: it is {parts[head]!r} already; drop it.")
+  return _with(value, head, new)
+
+
+def _with(value: Any, name: str, part: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {**value, type(next(iter(value)))(name): part}
+  if isinstance(value, tuple):
+    return tuple(part if str(i) == name else old for i, old in enumerate(value))
+  if hasattr(value, "clone"):  # a Linen module
+    return value.clone(**{name: part})
+  return dataclasses.replace(value, **{name: part})
+
+
+def _hint(value: Any, name: str) -> Any:
+  if isinstance(value, Mapping | tuple):
+    return None
+  try:
+    return typing.get_type_hints(type(value)).get(name)
+  except (NameError, TypeError):  # an annotation that only a type checker resolves
+    return None
+
+
+def check(new: Any, old: Any, hint: Any, path: str) -> Any:
+  """`new` as a value for a field that holds `old` and is annotated with `hint`, or a UserError."""
+  if fields(old) is not None and fields(new) is None and not _allows(hint, new):
+    raise UserError(
+      f"{path}={new!r}: it is a {type(old).__name__}; set its fields: "
+      + ", ".join(f"{path}.{name}" for name in list(fields(old))[:8])
+      + "."
+    )
+  allowed = _allows(hint, new) if hint is not None else _same_kind(old, new)
+  if not allowed:
+    if isinstance(new, int) and not isinstance(new, bool) and _allows(hint or type(old), 1.0):
+      return float(new)
+    wanted = _say(hint) if hint is not None else type(old).__name__
+    raise UserError(f"{path}={new!r} is {_article(type(new).__name__)}; {path} is {wanted}.")
+  return new
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+  return old is None or type(new) is type(old)
+
+
+def _allows(hint: Any, value: Any) -> bool:
+  """Whether `value` fits an annotation; annotations that are not plain types allow components."""
+  if hint is None or hint is Any:
+    return hint is Any
+  origin = typing.get_origin(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(_allows(type(None) if h is None else h, value) for h in typing.get_args(hint))
+  if origin is typing.Literal:
+    return value in typing.get_args(hint)
+  if origin is tuple:
+    inner = [h for h in typing.get_args(hint) if h is not Ellipsis]
+    return isinstance(value, tuple) and (
+      not inner or all(any(_allows(h, v) for h in inner) for v in value)
+    )
+  if origin is not None:
+    return isinstance(value, origin) if isinstance(origin, type) else fields(value) is not None
+  if not isinstance(hint, type):
+    return fields(value) is not None
+  if hint in (int, float, str, bool):
+    return type(value) is hint
+  try:
+    return isinstance(value, hint)
+  except TypeError:  # a protocol, which says what a component does and not what it is
+    return fields(value) is not None
+
+
+def _say(hint: Any) -> str:
+  if typing.get_origin(hint) is typing.Literal:
+    return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return " or ".join(_say(h) for h in typing.get_args(hint))
+  if hint is type(None):
+    return "None"
+  return _article(hint.__name__) if isinstance(hint, type) else str(hint)
+
+
+def _article(word: str) -> str:
+  return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+def _flatten(path: str, value: Any):
+  parts = fields(value)
+  if parts is None:
+    yield path, repr(value)
+    return
+  if path and not isinstance(value, Mapping | tuple):
+    yield path, type(value).__name__
+  for name, part in parts.items():
+    yield from _flatten(f"{path}.{name}" if path else name, part)

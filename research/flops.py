@@ -1,0 +1,73 @@
+"""How many operations a training step needs, and how many this machine can do."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.experiment import Experiment
+from research.nn import platform
+
+
+def of_training(experiment: Experiment, batch: dict[str, jax.ShapeDtypeStruct]) -> float:
+  """FLOPs of one step's matrix products: three times the forward pass's.
+
+  Masked attention counts in full and recomputation not at all, as in the usual definition of
+  model FLOPs utilization (Chowdhery et al. 2022, appendix B).
+  """
+
+  def loss(key, batch):
+    return nn.init_with_output(experiment.objective, experiment.model)(key, batch)[0]
+
+  with platform.compiling_for("tpu"):  # the plain path, where every product is a dot_general
+    return 3 * count(jax.make_jaxpr(loss)(jax.random.key(0), batch).jaxpr)
+
+
+def count(jaxpr: Any) -> float:
+  """FLOPs of the dot_generals and convolutions in a jaxpr, loops multiplied out."""
+  total = 0.0
+  for equation in jaxpr.eqns:
+    out = equation.outvars[0].aval if equation.outvars else None
+    if equation.primitive.name == "dot_general":
+      (contracted, _), _ = equation.params["dimension_numbers"]
+      lhs = equation.invars[0].aval.shape
+      total += 2.0 * math.prod(out.shape) * math.prod(lhs[i] for i in contracted)
+    elif equation.primitive.name == "conv_general_dilated":
+      kernel = equation.invars[1].aval.shape
+      outputs = equation.params["dimension_numbers"].rhs_spec[0]
+      total += 2.0 * math.prod(out.shape) * math.prod(kernel) / kernel[outputs]
+    else:
+      times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+      total += times * sum(count(inner) for inner in _inner(equation.params))
+  return total
+
+
+def _inner(params: dict[str, Any]):
+  for value in params.values():
+    for item in value if isinstance(value, tuple | list) else (value,):
+      if hasattr(item, "jaxpr"):
+        yield item.jaxpr
+      elif hasattr(item, "eqns"):
+        yield item
+
+
+def peak(experiment: Experiment) -> float:
+  """FLOP/s of a large matrix product in the model's dtype on all devices, measured now."""
+  dtype = jnp.dtype(getattr(experiment.model, "dtype", "float32"))
+  n = 2048 if jax.default_backend() == "cpu" else 8192
+  # Products as the models make them: operands in the compute dtype, sums in float32.
+  product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32))
+  a = jnp.ones((n, n), dtype)
+  jax.block_until_ready(product(a, a))
+  best = math.inf
+  for _ in range(3):
+    began = time.perf_counter()
+    jax.block_until_ready(product(a, a))
+    best = min(best, time.perf_counter() - began)
+  devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
+  return 2.0 * n**3 / best * devices

@@ -1,0 +1,118 @@
+"""Attention (Vaswani et al., 2017): every query mixes the values whose keys are like it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+from research.nn.layers import Dropout, Initializer, project
+from research.nn.masks import Mask
+from research.nn.positions import rotate
+
+
+class Attention(nn.Module):
+  """Multi-head attention of a text to itself, or to a memory from elsewhere.
+
+  While a "cache" collection is mutable, keys and values are kept: those of the text so far when
+  the mask says where in it the queries stand (`Mask.offset`, see `nn/history.py`), and those of a
+  memory, which is then projected only once.
+
+  Attributes:
+    heads: query heads.
+    kv_heads: key and value heads, shared by heads / kv_heads queries each (Ainslie et al., 2023,
+      grouped queries); as many as `heads` where not given.
+    key_size: of one head; the width divided by `heads` where not given.
+    rotary: the base of rotary positions; none where not given.
+    bias: of the four projections.
+    dropout: of the attention weights.
+    kernel_init, out_init: of the first three kernels, and of the last.
+  """
+
+  heads: int
+  kv_heads: int | None = None
+  key_size: int | None = None
+  rotary: float | None = None
+  bias: bool = True
+  dropout: float = 0.0
+  kernel_init: Initializer | None = None
+  out_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x_BLD: Array,
+    memory_BMD: Array | None = None,
+    mask: Mask | None = None,
+    positions_BL: Array | None = None,
+  ) -> Array:
+    """(B, L, D) -> (B, L, D); `positions_BL` are needed for rotary positions only."""
+    D, H, G = x_BLD.shape[-1], self.heads, self.kv_heads or self.heads
+    K = self.key_size or D // H
+    shared = {"bias": self.bias, "init": self.kernel_init, "K": K}
+    keeping = self.is_mutable_collection("cache") and not self.is_initializing()
+
+    q_BLHK = project("BLD,DHK->BLHK", **shared, H=H, name="query")(x_BLD)
+    if self.rotary:
+      q_BLHK = rotate(q_BLHK, positions_BL, self.rotary)
+
+    if memory_BMD is not None and keeping and self.has_variable("cache", "keys"):
+      k_BMGK, v_BMGK = self.get_variable("cache", "keys"), self.get_variable("cache", "values")
+    else:
+      source_BMD = x_BLD if memory_BMD is None else memory_BMD
+      k_BMGK = project("BMD,DGK->BMGK", **shared, G=G, name="key")(source_BMD)
+      v_BMGK = project("BMD,DGK->BMGK", **shared, G=G, name="value")(source_BMD)
+      if self.rotary:
+        k_BMGK = rotate(k_BMGK, positions_BL, self.rotary)
+      if keeping and memory_BMD is not None:
+        self.put_variable("cache", "keys", k_BMGK)
+        self.put_variable("cache", "values", v_BMGK)
+      elif keeping and mask is not None and mask.offset is not None:
+        k_BMGK = self._append("keys", k_BMGK, mask)
+        v_BMGK = self._append("values", v_BMGK, mask)
+
+    q_BLHK, k_BMGK, v_BMGK = checkpoint_name((q_BLHK, k_BMGK, v_BMGK), "qkv")
+    y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout))
+    y_BLHK = checkpoint_name(y_BLHK, "attended")
+    out = project("BLHK,HKD->BLD", D=D, bias=self.bias, init=self.out_init, name="out")
+    return checkpoint_name(out(y_BLHK), "projected")
+
+  def _append(self, name: str, new_BLGK: Array, mask: Mask) -> Array:
+    """Writes what is new into the cache at the mask's offset, and returns the whole cache."""
+    B, _, G, K = new_BLGK.shape
+    M = mask.memory_segments_BM.shape[1]
+    cache = self.variable("cache", name, jnp.zeros, (B, M, G, K), new_BLGK.dtype)
+    cache.value = jax.lax.dynamic_update_slice(cache.value, new_BLGK, (0, mask.offset, 0, 0))
+    return cache.value
+
+
+def attend(
+  q_BLHK: Array,
+  k_BMGK: Array,
+  v_BMGK: Array,
+  mask: Mask | None = None,
+  dropout: Dropout | None = None,
+) -> Array:
+  """softmax(q k / sqrt(K)) v under a mask, the softmax in float32: (B, L, H, K).
+
+  Each of the G key/value heads serves H / G neighbouring query heads. A query that sees nothing
+  gets zeros.
+  """
+  B, L, H, K = q_BLHK.shape
+  M, G = k_BMGK.shape[1:3]
+  q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K)
+  scores_BGRLM = jnp.einsum(
+    "BLGRK,BMGK->BGRLM", q_BLGRK, k_BMGK, preferred_element_type=jnp.float32
+  )
+  scores_BGRLM *= K**-0.5
+  if mask is None:
+    weights_BGRLM = jax.nn.softmax(scores_BGRLM)
+  else:
+    visible_B11LM = mask.dense(L, M)[:, :, None]
+    lowest = jnp.finfo(jnp.float32).min
+    weights_BGRLM = jax.nn.softmax(jnp.where(visible_B11LM, scores_BGRLM, lowest))
+    weights_BGRLM = jnp.where(visible_B11LM, weights_BGRLM, 0)
+  if dropout is not None:
+    weights_BGRLM = dropout(weights_BGRLM)
+  y_BLGRK = jnp.einsum("BGRLM,BMGK->BLGRK", weights_BGRLM.astype(v_BMGK.dtype), v_BMGK)
+  return y_BLGRK.reshape(B, L, H, K)

@@ -1,0 +1,97 @@
+"""The loss of predicting one of V words at every position, without holding all the logits."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from research.nn.matmul import contract
+from research.sharding import constrain
+
+# Float32 logits beyond this many values are made and forgotten in up to CHUNKS pieces of L.
+LOGITS, CHUNKS = 2**24, 8
+
+
+class CrossEntropy(NamedTuple):
+  """What the loss is made of; only `total` has a gradient.
+
+  Attributes:
+    total: sum over tokens of weight * loss, what is minimized.
+    loss_BL: per token, with label smoothing and z-loss.
+    nats_BL: per token, -log p(target).
+    correct_BL: per token, 1 where the target is the likeliest word and 0 elsewhere.
+  """
+
+  total: Array
+  loss_BL: Array
+  nats_BL: Array
+  correct_BL: Array
+
+
+def cross_entropy(
+  x_BLD: Array,
+  table_VD: Array,
+  targets_BL: Array,
+  weights_BL: Array,
+  *,
+  label_smoothing: float = 0.0,
+  z_loss: float = 0.0,
+) -> CrossEntropy:
+  """Cross-entropy of softmax(x · table) in nats.
+
+  With p the prediction, per token and Z the sum that normalizes it,
+  loss = -(1 - s) log p(target) - s mean over v of log p(v) + z log(Z)², where s is
+  `label_smoothing` (Szegedy et al., 2016) and z is `z_loss` (PaLM, section 5).
+
+  Args:
+    x_BLD: the model's last states.
+    table_VD: one row per word.
+    targets_BL: int32 words.
+    weights_BL: of each token in `total`; 0 for padding.
+  """
+  B, L = targets_BL.shape
+  V = table_VD.shape[0]
+  pieces = min(CHUNKS, L, -(-B * L * V // LOGITS))
+  table_VD = constrain(table_VD, "V.")  # once, rather than in every piece
+
+  @jax.checkpoint
+  def piece(table_VD, x_BLD, targets_BL, weights_BL):
+    logits_BLV = unembed(x_BLD, table_VD)
+    log_normalizer_BL = jax.nn.logsumexp(logits_BLV, axis=-1)
+    target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], axis=-1)[..., 0]
+    loss_BL = nats_BL = log_normalizer_BL - target_BL
+    if label_smoothing:
+      uniform_BL = log_normalizer_BL - jnp.mean(logits_BLV, axis=-1)
+      loss_BL = (1 - label_smoothing) * nats_BL + label_smoothing * uniform_BL
+    if z_loss:
+      loss_BL += z_loss * log_normalizer_BL**2
+    correct_BL = (target_BL >= jnp.max(logits_BLV, axis=-1)).astype(jnp.float32)
+    measured = jax.lax.stop_gradient((loss_BL, nats_BL, correct_BL))
+    return jnp.sum(loss_BL * weights_BL), measured
+
+  if pieces == 1:
+    total, measured = piece(table_VD, x_BLD, targets_BL, weights_BL)
+    return CrossEntropy(total, *measured)
+
+  def split(y):
+    """(B, L, ...) -> (pieces, B, L / pieces, ...), padded: every device keeps its own rows."""
+    y = jnp.pad(y, [(0, 0), (0, -L % pieces)] + [(0, 0)] * (y.ndim - 2))
+    return jnp.moveaxis(y.reshape(B, pieces, -1, *y.shape[2:]), 1, 0)
+
+  def join(y):
+    return jnp.moveaxis(y, 0, 1).reshape(B, -1)[:, :L]
+
+  def step(total, inputs):
+    more, measured = piece(table_VD, *inputs)
+    return total + more, measured
+
+  inputs = jax.tree.map(split, (x_BLD, targets_BL, weights_BL))
+  total, measured = jax.lax.scan(step, jnp.zeros(()), inputs)
+  return CrossEntropy(total, *jax.tree.map(join, measured))
+
+
+def unembed(x_BLD: Array, table_VD: Array) -> Array:
+  """Float32 logits, (B, L, V)."""
+  logits_BLV = contract("BLD,VD->BLV", x_BLD, table_VD, dtype=jnp.float32)
+  return constrain(logits_BLV, "BLV")

@@ -1,0 +1,149 @@
+"""The layers that models are made of, their sizes named by the letters of an einsum.
+
+The letters, in variable suffixes (`x_BLD`), equations and sharding rules alike:
+
+  B batch        L length            M memory length     N stacked layers
+  D width        F mlp width         V vocabulary        E shared embedding
+  H heads        G key/value heads   K key size          R query heads of each key/value head
+  Y X rows and columns               C channels          P patch values
+
+A weight's letters are its logical axes: it is stored in a box that carries them, and the rules of
+an experiment map them to the axes of a mesh. Parameters are float32; layers follow the dtype of
+their input.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from research.nn.matmul import contract
+from research.sharding import constrain
+
+Initializer = Callable[..., Array]  # (key, shape, dtype) -> weights
+
+
+def project(
+  equation: str,
+  *,
+  name: str | None = None,
+  bias: bool = False,
+  init: Initializer | None = None,
+  **sizes: int,
+) -> "Project":
+  """A linear map: `project("BLD,DHK->BLHK", H=H, K=K)(x_BLD)` is `einsum(equation, x, kernel)`.
+
+  Args:
+    equation: of the input and the kernel; the kernel's letters are its logical axes.
+    name: the module's name, the last part of its parameters' path.
+    bias: adds one, over those letters of the output that the kernel has.
+    init: of the kernel; LeCun's normal over the contracted letters where not given.
+    **sizes: of the letters that the input does not have.
+  """
+  return Project(equation, tuple(sorted(sizes.items())), bias, init, name=name)
+
+
+class Project(nn.Module):
+  """What `project` returns."""
+
+  equation: str
+  sizes: tuple[tuple[str, int], ...]
+  bias: bool
+  kernel_init: Initializer | None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    inputs, letters, outputs = self.equation.replace("->", ",").split(",")
+    sizes = dict(zip(inputs, x.shape, strict=True)) | dict(self.sizes)
+    init = self.kernel_init or _lecun_normal(letters, contracted=set(inputs) - set(outputs))
+    y = contract(self.equation, x, weight(self, "kernel", init, letters, sizes))
+    if self.bias:
+      letters = "".join(letter for letter in outputs if letter in letters)
+      y += weight(self, "bias", nn.initializers.zeros, letters, sizes).astype(y.dtype)
+    return y
+
+
+def weight(
+  module: nn.Module, name: str, init: Initializer, letters: str, sizes: dict[str, int]
+) -> Array:
+  """A float32 parameter of `module` whose axes are `letters`, boxed with their names."""
+  shape = tuple(sizes[letter] for letter in letters)
+  boxed = nn.with_logical_partitioning(init, tuple(letters))
+  return module.param(name, boxed, shape, jnp.float32)
+
+
+def _lecun_normal(letters: str, contracted: set[str]) -> Initializer:
+  """Variance 1 / fan-in, where the fan-in is the product of the contracted letters' sizes."""
+  axes_in = [axis for axis, letter in enumerate(letters) if letter in contracted]
+  axes_out = [axis for axis, letter in enumerate(letters) if letter not in contracted]
+  return nn.initializers.lecun_normal(in_axis=axes_in, out_axis=axes_out)
+
+
+class Embed(nn.Module):
+  """A table of one vector per token, for looking up and, where tied, for predicting."""
+
+  vocab_size: int
+  width: int
+  table_init: Initializer = nn.initializers.normal(1.0)
+
+  def setup(self):
+    sizes = {"V": self.vocab_size, "D": self.width}
+    self.table = weight(self, "table", self.table_init, "VD", sizes)
+
+  def __call__(self, tokens_BL: Array) -> Array:
+    # A look-up in a table whose width is split would make the compiler gather it time and again.
+    table_VD = constrain(self.table, "V.")
+    return table_VD[tokens_BL]
+
+
+class LayerNorm(nn.Module):
+  """Mean 0 and variance 1 over the last axis (Ba et al., 2016), computed in float32."""
+
+  epsilon: float = 1e-5
+  bias: bool = True
+  letter: str = "D"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    sizes = {self.letter: x.shape[-1]}
+    scale = weight(self, "scale", nn.initializers.ones, self.letter, sizes)
+    y = x.astype(jnp.float32)
+    y -= jnp.mean(y, axis=-1, keepdims=True)
+    y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon)
+    y *= scale
+    if self.bias:
+      y += weight(self, "bias", nn.initializers.zeros, self.letter, sizes)
+    return y.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+  """Root mean square 1 over the last axis (Zhang & Sennrich, 2019), computed in float32."""
+
+  epsilon: float = 1e-5
+  letter: str = "D"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale = weight(self, "scale", nn.initializers.ones, self.letter, {self.letter: x.shape[-1]})
+    y = x.astype(jnp.float32)
+    y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon)
+    return (y * scale).astype(x.dtype)
+
+
+class Dropout(nn.Module):
+  """Zeros each value with probability `rate`, and scales the rest; acts iff a key was given."""
+
+  rate: float
+
+  def acts(self) -> bool:
+    """Whether calling this changes anything: kernels that cannot drop ask it."""
+    return self.rate > 0 and self.has_rng("dropout")
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    if not self.acts():
+      return x
+    kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape)
+    return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)

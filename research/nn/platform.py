@@ -1,0 +1,35 @@
+"""Which machine a program is being traced for; the CPU's own code paths are chosen by it."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+
+_target: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", default=None)
+
+
+def platform() -> str:
+  """ "cpu", "gpu" or "tpu": what the function being traced will run on.
+
+  It is asked while tracing, so a compiled function keeps the answer it was traced with.
+  """
+  return _target.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(target: str) -> Iterator[None]:
+  """Traces for another machine than this one: a planner on a laptop sees the program of the pod.
+
+  Functions traced before keep their old answer in JAX's cache; trace a fresh one inside.
+  """
+  token = _target.set(target)
+  try:
+    yield
+  finally:
+    _target.reset(token)
+
+
+def fence(x: jax.Array) -> jax.Array:
+  """Ends a layer, where the compiler would otherwise fuse across it; the identity elsewhere."""
+  return x

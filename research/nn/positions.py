@@ -1,0 +1,50 @@
+"""How a model knows where a token stands: a learned table, sines, or rotated queries and keys."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from research.nn.layers import Initializer, weight
+from research.sharding import constrain
+
+
+class LearnedPositions(nn.Module):
+  """One vector for each position (GPT, BERT), added to the embedding of the token."""
+
+  length: int
+  width: int
+  table_init: Initializer = nn.initializers.normal(0.02)
+
+  @nn.compact
+  def __call__(self, positions_BL: Array) -> Array:
+    """(B, L) int32 -> (B, L, D) float32."""
+    sizes = {"L": self.length, "D": self.width}
+    table_LD = constrain(weight(self, "table", self.table_init, "LD", sizes), "..")
+    return table_LD[positions_BL]
+
+
+def sinusoidal(positions_BL: Array, width: int, base: float = 10_000.0) -> Array:
+  """Sines, then cosines, of wavelengths from 2π to base * 2π: (B, L, width) float32.
+
+  Vaswani et al., 2017, section 3.5, with the two halves side by side rather than interleaved, as
+  in Tensor2Tensor: a permutation of the width, which the first projection learns.
+  """
+  angles = positions_BL[..., None] * _frequencies(width // 2, base)
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def rotate(x_BLHK: Array, positions_BL: Array, base: float = 10_000.0) -> Array:
+  """Turns each pair of values by an angle of its position, so that scores depend on distances.
+
+  Su et al., 2021 (RoFormer), pairing value i with value i + K/2 as in GPT-NeoX and Llama.
+  """
+  K = x_BLHK.shape[-1]
+  angles_BL1K = positions_BL[:, :, None, None] * _frequencies(K // 2, base)
+  cosine, sine = jnp.cos(angles_BL1K), jnp.sin(angles_BL1K)
+  first, second = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
+  rotated = [first * cosine - second * sine, second * cosine + first * sine]
+  return jnp.concatenate(rotated, axis=-1).astype(x_BLHK.dtype)
+
+
+def _frequencies(count: int, base: float) -> Array:
+  return base ** (-jnp.arange(count, dtype=jnp.float32) / count)

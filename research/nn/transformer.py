@@ -1,0 +1,216 @@
+"""Transformer layers, and a stack of them that is unrolled or scanned without any other change."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+from research.errors import UserError
+from research.nn.attention import Attention
+from research.nn.layers import Dropout, Initializer, LayerNorm, RMSNorm, project
+from research.nn.masks import Mask
+from research.nn.platform import fence, platform
+from research.sharding import constrain
+
+NORMS = {"layer": LayerNorm, "rms": RMSNorm}
+NORM_POSITIONS = ("pre", "post")
+ACTIVATIONS = {
+  "relu": jax.nn.relu,
+  "gelu": jax.nn.gelu,  # by tanh, as in GPT
+  "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
+  "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP
+  "swiglu": jax.nn.silu,  # of the gate; Shazeer, 2020
+}
+LAYERS = ("auto", "scan", "loop")
+_SAVED = jax.checkpoint_policies
+REMAT = {
+  "none": None,
+  "full": _SAVED.nothing_saveable,
+  "save_dots": _SAVED.dots_with_no_batch_dims_saveable,
+  "save_qkv": _SAVED.save_only_these_names("qkv"),
+  # Recomputes no matrix product but the attention's own: norms, activations, softmax.
+  "minimal": _SAVED.save_only_these_names("qkv", "attended", "projected", "hidden"),
+}
+
+
+class Block(nn.Module):
+  """One layer: attention to itself, to a memory where one is given, and an MLP, each residual.
+
+  Attributes:
+    heads, kv_heads, rotary, bias, dropout, kernel_init, out_init: as of `Attention`.
+    hidden: width of the MLP.
+    norm: "layer" or "rms".
+    norm_position: "pre", x + f(norm(x)), or "post", norm(x + f(x)) (Vaswani et al., GPT-1).
+    activation: of the MLP, one of `ACTIVATIONS`.
+    window: narrows the mask to a band.
+  """
+
+  heads: int
+  hidden: int
+  kv_heads: int | None = None
+  norm: str = "layer"
+  norm_position: str = "pre"
+  activation: str = "gelu"
+  rotary: float | None = None
+  window: int | None = None
+  bias: bool = True
+  dropout: float = 0.0
+  epsilon: float = 1e-5
+  kernel_init: Initializer | None = None
+  out_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x_BLD: Array,
+    mask: Mask | None = None,
+    positions_BL: Array | None = None,
+    memory_BMD: Array | None = None,
+    memory_mask: Mask | None = None,
+  ) -> Array:
+    """(B, L, D) -> (B, L, D)."""
+    inits = {"kernel_init": self.kernel_init, "out_init": self.out_init}
+    shared = {"bias": self.bias, "dropout": self.dropout, **inits}
+    attention = Attention(self.heads, self.kv_heads, rotary=self.rotary, **shared, name="attention")
+    if self.window is not None:
+      mask = (mask or Mask()).narrow(self.window)
+    x_BLD = constrain(x_BLD, "BLD")
+    x_BLD = self._residual(x_BLD, attention, None, mask, positions_BL)
+    if memory_BMD is not None:
+      attention = Attention(self.heads, self.kv_heads, **shared, name="cross_attention")
+      x_BLD = self._residual(x_BLD, attention, memory_BMD, memory_mask)
+    mlp = MLP(self.hidden, self.activation, self.bias, **inits, name="mlp")
+    return self._residual(x_BLD, mlp)
+
+  def _residual(self, x_BLD: Array, layer: nn.Module, *inputs: Any) -> Array:
+    norm = NORMS[self.norm](self.epsilon, name=f"{layer.name}_norm")
+    dropout = Dropout(self.dropout)
+    if self.norm_position == "pre":
+      return fence(x_BLD + dropout(layer(norm(x_BLD), *inputs)))
+    return norm(fence(x_BLD + dropout(layer(x_BLD, *inputs))))
+
+
+class MLP(nn.Module):
+  """Two projections with an activation between; a gated activation has a third, its gate."""
+
+  hidden: int
+  activation: str = "gelu"
+  bias: bool = True
+  kernel_init: Initializer | None = None
+  out_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(self, x_BLD: Array) -> Array:
+    D, activate = x_BLD.shape[-1], ACTIVATIONS[self.activation]
+    shared = {"bias": self.bias, "init": self.kernel_init, "F": self.hidden}
+    up_BLF = checkpoint_name(project("BLD,DF->BLF", **shared, name="up")(x_BLD), "hidden")
+    if self.activation == "swiglu":
+      gate_BLF = project("BLD,DF->BLF", **shared, name="gate")(x_BLD)
+      hidden_BLF = activate(checkpoint_name(gate_BLF, "hidden")) * up_BLF
+    else:
+      hidden_BLF = activate(up_BLF)
+    down = project("BLF,FD->BLD", D=D, bias=self.bias, init=self.out_init, name="down")
+    return checkpoint_name(down(hidden_BLF), "projected")
+
+
+class Stack(nn.Module):
+  """`depth` layers, of which layer i is `blocks[i % len(blocks)]`: one block, or some in turn.
+
+  A layer is a pure function of its variables, so unrolling it and scanning over it are the same
+  computation, down to the initial parameters and the randomness of dropout. Unrolled, layer i
+  stands under `i`; scanned, the layers j, j + p, j + 2p, ... of the period p stand stacked under
+  `j::p`, their first axis being N.
+
+  Attributes:
+    blocks: one period of layers, called as `block(x_BLD, *inputs)`.
+    layers: "loop" compiles each layer, "scan" compiles one; "auto" loops on a CPU, where that is
+      faster, and scans elsewhere.
+    remat: what the backward pass finds saved rather than recomputes, one of `REMAT`.
+  """
+
+  blocks: tuple[nn.Module, ...]
+  depth: int
+  layers: str = "auto"
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, x_BLD: Array, *inputs: Any) -> Array:
+    p = len(self.blocks)
+    blocks = [block.clone(parent=None, name=None) for block in self.blocks]
+    key = self.make_rng("params") if self.is_initializing() else None
+    dropout = self.make_rng("dropout") if self.has_rng("dropout") else None
+    kept = ["cache"] if self.is_mutable_collection("cache") and key is None else []
+
+    @functools.cache
+    def initial(j):
+      """The parameters of the layers j, j + p, j + 2p, ..., stacked."""
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(j, self.depth, p))
+      # A loop, which is compiled once; whatever else would be copied into each layer's slice.
+      return jax.lax.map(lambda key: blocks[j].init(key, x_BLD, *inputs)["params"], keys)
+
+    def run(j, i, variables, x_BLD, *inputs):
+      """Layer i, which is of the kind j: the next state, and its cache."""
+      rngs = {} if dropout is None else {"dropout": jax.random.fold_in(dropout, i)}
+      return blocks[j].apply(variables, x_BLD, *inputs, rngs=rngs, mutable=kept)
+
+    scanned = self.layers == "scan" or (self.layers == "auto" and platform() != "cpu")
+    if self.remat != "none":
+      policy = REMAT[self.remat]
+      run = jax.checkpoint(run, policy=policy, prevent_cse=not scanned, static_argnums=(0,))
+    unroll = self._scan if scanned else self._loop
+    return unroll(run, initial, x_BLD, *inputs)
+
+  def _loop(self, run: Callable, initial: Callable, x_BLD: Array, *inputs: Any) -> Array:
+    p = len(self.blocks)
+    for i in range(self.depth):
+      variables = self._variables(
+        str(i), lambda i=i: jax.tree.map(lambda stacked: stacked[i // p], initial(i % p))
+      )
+      x_BLD, cache = run(i % p, i, variables, x_BLD, *inputs)
+      self._keep(str(i), cache)
+    return x_BLD
+
+  def _scan(self, run: Callable, initial: Callable, x_BLD: Array, *inputs: Any) -> Array:
+    p = len(self.blocks)
+    if self.depth % p:
+      raise UserError(
+        f"depth={self.depth} layers in turns of {p} cannot be scanned: choose a multiple of {p}, "
+        "or layers='loop'."
+      )
+    names = [f"{j}::{p}" for j in range(p)]
+    stacked = [
+      self._variables(name, lambda j=j: nn.meta.add_axis(initial(j), 0, {nn.PARTITION_NAME: "N"}))
+      for j, name in enumerate(names)
+    ]
+
+    def turn(x_BLD, layers):
+      first, variables = layers
+      caches = []
+      for j in range(p):
+        x_BLD, cache = run(j, first + j, variables[j], x_BLD, *inputs)
+        caches.append(cache)
+      return x_BLD, caches
+
+    x_BLD, caches = jax.lax.scan(turn, x_BLD, (jnp.arange(0, self.depth, p), stacked))
+    for name, cache in zip(names, caches):
+      self._keep(name, cache)
+    return x_BLD
+
+  def _variables(self, name: str, initialize: Callable) -> dict[str, Any]:
+    """What a layer is a function of: its parameters and, while decoding, its cache."""
+    if self.has_variable("params", name):
+      variables = {"params": self.get_variable("params", name)}
+    else:
+      variables = {"params": self.param(name, lambda key: initialize())}
+    if self.has_variable("cache", name):
+      variables["cache"] = self.get_variable("cache", name)
+    return variables
+
+  def _keep(self, name: str, kept: dict[str, Any]) -> None:
+    if "cache" in kept:
+      self.put_variable("cache", name, kept["cache"])

@@ -1,0 +1,154 @@
+"""Which rule each parameter falls under, by its path: decayed or not, frozen, at which rate.
+
+A path is what a checkpoint calls the parameter: `blocks/3/attention/query/kernel`. Layers that are
+scanned stand in memory as one array with a leading layer axis, under a path that says so
+(`blocks/0::1/...`: every layer from 0); regular expressions are matched against the layers' own
+names all the same, so that an update does not depend on how the layers were run.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from research.errors import UserError, nearest
+
+# Matrices are told by name, not by their number of axes: those of scanned layers have one more.
+MATRICES = r"(^|/)(kernel|table|embedding)$"
+_SPLIT_INTO_HEADS = re.compile(r"(^|/)(query|key|value)/kernel$")
+_STACKED = re.compile(r"(\d+)::(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+  """Regular expressions over paths (found anywhere in them) that treat parameters apart.
+
+  Attributes:
+    decay: parameters that weight decay pulls to zero; by default weights, not biases or scales.
+    frozen: parameters that stay as they are and have no optimizer state.
+    rates: (expression, factor) pairs that multiply the learning rate, and the decay with it; the
+      first that is found counts. For example (("^embed/", 0.1),).
+  """
+
+  decay: str = MATRICES
+  frozen: tuple[str, ...] = ()
+  rates: tuple[tuple[str, float], ...] = ()
+
+  def decays(self, name: str) -> bool:
+    return re.search(self.decay, name) is not None
+
+  def freezes(self, name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in self.frozen)
+
+  def rate(self, name: str) -> float:
+    found = (factor for pattern, factor in self.rates if re.search(pattern, name))
+    return float(next(found, 1.0))
+
+  def check(self, params: Any, **also: str) -> None:
+    """UserError for an expression that is none, or that is found in no parameter's path.
+
+    Args:
+      params: what is going to be trained (arrays or their shapes).
+      **also: more expressions by the name of their field.
+    """
+    if isinstance(self.frozen, str):
+      raise UserError(f"frozen={self.frozen!r} must be a tuple: write ({self.frozen!r},).")
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in self.rates):
+      raise UserError(f"rates={self.rates!r} must be pairs: write (('^embed/', 0.1),).")
+    known = [name for path, x in jax.tree.leaves_with_path(params) for name in names(path, x)]
+    named = [*also.items(), *(("frozen", p) for p in self.frozen)]
+    for field, pattern in [*named, *(("rates", p) for p, _ in self.rates)]:
+      try:
+        found = any(re.search(pattern, name) for name in known)
+      except re.error as error:
+        raise UserError(f"{field}={pattern!r} is not a regular expression: {error}.") from error
+      if not found:
+        raise UserError(f"{field}={pattern!r} matches no parameter.{_close(pattern, known)}")
+    if all(self.freezes(name) for name in known):
+      raise UserError(f"frozen={self.frozen!r} leaves no parameter to train; freeze fewer.")
+
+
+USUAL = Groups()
+
+
+class Axes(NamedTuple):
+  """How the axes of a weight make a matrix: inputs by outputs, one for each stacked layer."""
+
+  stack: tuple[int, ...]
+  inputs: tuple[int, ...]
+  outputs: tuple[int, ...]
+
+
+def matrix_axes(path: Any, x: Any) -> Axes | None:
+  """The matrix that a weight is, or None for biases, scales and whatever else is a vector.
+
+  Queries, keys and values map one axis to heads and their sizes, (D, H, K) as D by HK; every other
+  weight ends in the one axis that it produces: out (H, K, D) as HK by D, a table (V, D), a
+  convolution (Y, X, C, F) as YXC by F.
+  """
+  first = stacked(path)
+  name = spell(path)
+  rest = tuple(range(first, len(x.shape)))
+  if len(rest) < 2 or not re.search(MATRICES, name):
+    return None
+  cut = 1 if _SPLIT_INTO_HEADS.search(name) else len(rest) - 1
+  return Axes(tuple(range(first)), rest[:cut], rest[cut:])
+
+
+def layer_axes(path: Any, x: Any) -> tuple[int, ...]:
+  """All axes of a parameter but the one that stacks layers: what a mean for one layer is over."""
+  return tuple(range(stacked(path), len(x.shape)))
+
+
+def stacked(path: Any) -> int:
+  """The number of leading axes that count layers: 1 under `blocks/0::1`, otherwise 0."""
+  return int(_STACKED.search(spell(path)) is not None)
+
+
+def spell(path: Any) -> str:
+  """A key path of JAX as `a/b/c`."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def names(path: Any, x: Any) -> list[str]:
+  """The names of what an array holds: its own, or one for each of its stacked layers."""
+  name = spell(path)
+  found = _STACKED.search(name)
+  if not found:
+    return [name]
+  start, step = map(int, found.groups())
+  before, after = name[: found.start()], name[found.end() :]
+  return [f"{before}{start + i * step}{after}" for i in range(x.shape[0])]
+
+
+def by_layer(function: Callable[[str], float], path: Any, x: Any) -> float | np.ndarray:
+  """`function` of the name; where stacked layers differ in it, an array that broadcasts to x."""
+  values = [function(name) for name in names(path, x)]
+  if len(set(values)) == 1:
+    return values[0]
+  return np.asarray(values, np.float32).reshape(-1, *[1] * (len(x.shape) - 1))
+
+
+def alike(function: Callable[[str], bool], path: Any, x: Any, field: str) -> bool:
+  """`function` of the name, which stacked layers must agree on; UserError with `field` if not."""
+  values = {name: function(name) for name in names(path, x)}
+  if len(set(values.values())) == 1:
+    return next(iter(values.values()))
+  yes = [name for name, value in values.items() if value]
+  raise UserError(
+    f"{field} matches {yes[0]} but not every layer that is scanned with it; match all of "
+    f"{spell(path)}, or run the layers one by one with model.layers='loop'."
+  )
+
+
+def _close(pattern: str, known: list[str]) -> str:
+  """The nearest word of the paths, and the paths most like the expression."""
+  text = re.sub(r"[^\w/]+", "", pattern).strip("/")
+  words = {word for name in known for word in name.split("/")} | set(known)
+  guess = nearest(text, words)
+  ranked = sorted(known, key=lambda name: -difflib.SequenceMatcher(None, text, name).ratio())
+  return f"{guess} Paths are {', '.join(ranked[:3])}{', ...' if len(ranked) > 3 else '.'}"

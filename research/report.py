@@ -1,0 +1,297 @@
+"""A run as a page: what it reached, beside what it is to be compared with.
+
+`write(workdir)` reads what the run wrote (metrics.jsonl, samples.jsonl, experiment.json), of which
+any part may be missing, and writes report.html: one file that opens anywhere and loads nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research import lines, report_page, report_plots
+from research.lines import Line
+from research.progress import duration, short
+from research.report_run import Run, Unit, read, units
+
+WIDE, NARROW, PANEL = (864, 400), (384, 330), (272, 150)
+SHOWN_SAMPLES = 40  # steps of samples in the page; samples.jsonl has all
+HIDDEN = (
+  "description",
+  "name",
+  "parameters",
+  "device",
+  "seconds",
+)  # of experiment.json: shown elsewhere
+NONE = "\N{EN DASH}"  # stands where there is no number
+MINUS = "\N{MINUS SIGN}"
+PANELS = {
+  "learning_rate": "learning rate",
+  "gradient_norm": "gradient norm",
+  "tokens_per_second": "tokens per second",
+}
+
+
+def write(workdir: str | os.PathLike[str]) -> Path:
+  """Makes `workdir`/report.html and returns its path.
+
+  Raises:
+    UserError: there is no run in `workdir`.
+  """
+  workdir = Path(workdir)
+  run = read(workdir)
+  path = workdir / "report.html"
+  temporary = path.with_name("report.html.new")
+  temporary.write_text(render(run), encoding="utf-8")
+  os.replace(temporary, path)
+  return path
+
+
+def render(run: Run) -> str:
+  """The page as HTML."""
+  found = units(run)
+  parts = [f"<h1>{report_page.text(run.name)}</h1>", report_page.paragraph(_status(run), "status")]
+  if found:
+    parts.append(report_page.paragraph(_result(run, found[0]), "lead"))
+  sections = [
+    ("The loss", _curves(run, found)),
+    ("Beside the baselines" if run.baselines else "Held-out data", _table(run, found)),
+    ("On the way", _panels(run)),
+    ("What it wrote", _samples(run)),
+    ("What it took", _costs(run)),
+    ("The experiment", _description(run)),
+  ]
+  for title, body in sections:
+    if body:
+      parts += [f"<section><h2>{title}</h2>", body, "</section>"]
+  if run.broken:
+    many = "1 line" if run.broken == 1 else f"{run.broken} lines"
+    parts.append(report_page.paragraph(f"{many} of the files could not be read.", "note"))
+  return report_page.page(run.name, parts)
+
+
+def _status(run: Run) -> str:
+  words = []
+  if run.steps and run.step >= run.steps:
+    words.append(f"finished, {run.steps:,} step{'s' * (run.steps != 1)}")
+  elif run.step or run.steps:
+    words.append(f"unfinished, step {run.step:,}" + (f" of {run.steps:,}" if run.steps else ""))
+  if run.seconds:
+    words.append(duration(run.seconds))
+  device = run.facts.get("device", run.experiment.get("device"))
+  words += [device] if isinstance(device, str) else []
+  return report_page.text(" · ".join(words))
+
+
+def _result(run: Run, unit: Unit) -> str:
+  """The outcome as a sentence of HTML."""
+  newest = {name: found[-1] for name, found in run.evaluations.items() if found}
+  name = next((name for name, line in newest.items() if math.isfinite(unit.of(line))), None)
+  if name is None:
+    return "Nothing has been evaluated on held-out data yet."
+  line, value = newest[name], unit.of(newest[name])
+  number = report_page.text(f"{_value(value)}{_plus_minus(unit.error(line))} {unit.label}")
+  where = report_page.text("held-out data" if name == "heldout" else name)
+  # A counted model has no steps to speak of.
+  when = f"After {_count(line['step'])} steps: " if run.train else ""
+  sentence = f"{when}<b>{number}</b> on {where}"
+  best = _best(run, unit)
+  if best is None:
+    return sentence + "."
+  level, other = unit.of(run.baselines[best]), report_page.text(best)
+  share = f"{abs(100 * (value / level - 1)):.1f} % {'less' if value < level else 'more'} than"
+  which = "the baseline" if len(run.baselines) == 1 else "the best of the baselines"
+  return f"{sentence}, {share} {other}, {which}."
+
+
+def _best(run: Run, unit: Unit) -> str | None:
+  scored = {name: unit.of(line) for name, line in run.baselines.items()}
+  scored = {name: value for name, value in scored.items() if math.isfinite(value) and value}
+  return min(scored, key=scored.__getitem__, default=None)
+
+
+def _curve(name: str, found: list[Line], unit: Unit) -> report_plots.Curve:
+  return report_plots.Curve(
+    name,
+    np.array([line["step"] for line in found], float),
+    np.array([unit.of(line) for line in found], float),
+    np.array([unit.error(line) for line in found], float),
+  )
+
+
+def _curves(run: Run, found: list[Unit]) -> str:
+  names, figures = [], []
+  for unit in found:
+    train = _curve("train", run.train, unit)
+    heldout = [_curve(_shown(name), rows, unit) for name, rows in run.evaluations.items()]
+    if max((len(c.finite().values) for c in (train, *heldout)), default=0) < 2:
+      continue  # one point is no curve: the table has it
+    levels = [(name, unit.of(line)) for name, line in run.baselines.items()]
+    shapes = [
+      report_plots.loss(train, heldout, levels, key=f"{unit.key}-{shape[0]}", size=shape)
+      for shape in (WIDE, NARROW)
+    ]
+    figures.append(report_page.figure(*shapes, kind=f"unit-{len(figures)}"))
+    names.append(unit.label)
+  if not figures:
+    return ""
+  lost = sum(not math.isfinite(found[-1].of(line)) for line in run.train)
+  notes = f"{names[0]} by step; " if len(names) == 1 else "By step; "
+  notes += "training as measured (faint) and smoothed; bands are standard errors."
+  if lost:
+    notes += f" At {lost} of {len(run.train)} logged steps there was no finite value."
+  caption = report_page.paragraph(report_page.text(notes[0].upper() + notes[1:]), "note")
+  return report_page.choice(names, figures) + caption
+
+
+def _table(run: Run, found: list[Unit]) -> str:
+  if not found or not (run.baselines or any(run.evaluations.values())):
+    return ""
+  unit = found[0]
+  best = _best(run, unit)
+  rows = []
+  for name, measured in run.evaluations.items():
+    if not measured:
+      continue
+    rows.append(("strong", f"this run, {_shown(name)}", measured[-1]))
+    scored = [line for line in measured if math.isfinite(unit.of(line))]
+    top = min(scored, key=unit.of, default=None)
+    if top is not None and unit.of(top) < unit.of(measured[-1]):
+      rows.append(("", f"its best, step {top['step']:,}", top))
+  ranked = sorted(run.baselines.items(), key=lambda item: _order(unit.of(item[1])))
+  rows += [("best" if name == best else "", name, line) for name, line in ranked]
+  perplexity = found[-1].key == "nats"
+  header = ["", *(u.label for u in found)]
+  header += ["perplexity"] if perplexity else []
+  header += ["to best baseline"] if best is not None else []
+  cells = []
+  for kind, name, line in rows:
+    row = [name, *(_value(u.of(line)) + _plus_minus(u.error(line)) for u in found)]
+    if perplexity:
+      row.append(f"{math.exp(min(found[-1].of(line), 700)):,.1f}".replace("nan", NONE))
+    if best is not None:
+      change = 100 * (unit.of(line) / unit.of(run.baselines[best]) - 1)
+      row.append(
+        "" if kind == "best" or math.isnan(change) else f"{change:+.1f} %".replace("-", MINUS)
+      )
+    cells.append((kind, row))
+  return report_page.table(header, cells)
+
+
+def _panels(run: Run) -> str:
+  parts = []
+  for key, label in PANELS.items():
+    rows = [line for line in run.train if key in line]
+    curve = _curve(label, rows, Unit(key, label)).finite()
+    if len(curve.values) > 1:
+      svg = report_plots.panel(curve, key=key, size=PANEL)
+      parts.append((label, report_plots.tick(float(f"{curve.values[-1]:.3g}")), svg))
+  return report_page.panels(parts) if parts else ""
+
+
+def _samples(run: Run) -> str:
+  steps: dict[Any, list[str]] = {}
+  for line in run.samples:
+    shown = report_page.sample(str(line.get("prompt") or ""), str(line.get("text") or ""))
+    steps.setdefault(line.get("step"), []).append(shown)
+  newest = sorted(steps, key=lambda step: _order(-lines.number(step)))
+  parts = [
+    f"<h3>after step {report_page.text(_count(step))}</h3>{''.join(steps[step])}"
+    for step in newest[:1]
+  ]
+  parts += [
+    report_page.details(f"after step {_count(step)}", "".join(steps[step]))
+    for step in newest[1:SHOWN_SAMPLES]
+  ]
+  if len(newest) > SHOWN_SAMPLES:
+    parts.append(report_page.paragraph("Earlier ones are in samples.jsonl.", "note"))
+  return "".join(parts)
+
+
+def _costs(run: Run) -> str:
+  sums: dict[str, float] = {}
+  for line in run.timing:
+    for key, value in line.items():
+      if key.endswith("_seconds") and math.isfinite(lines.number(value)):
+        sums[key] = sums.get(key, 0.0) + lines.number(value)
+  pairs = [("in all", duration(run.seconds))] if run.seconds else []
+  words = {"train": "training", "compile": "compiling", "evaluate": "evaluating", "save": "saving"}
+  words |= {"sample": "sampling", "baselines": "counting baselines", "other": "pauses"}
+  for key, seconds in sorted(sums.items(), key=lambda item: -item[1]):
+    what = key.removesuffix("_seconds")
+    pairs.append(
+      (words.get(what, what), duration(seconds) if seconds >= 10 else f"{seconds:.2g} s")
+    )
+  last = run.train[-1] if run.train else {}
+  parameters = run.facts.get("parameters", run.experiment.get("parameters"))
+  memory = max((lines.number(line.get("peak_memory_bytes", 0)) for line in run.timing), default=0)
+  wanted = [
+    ("parameters", lines.number(parameters), lambda x: f"{x:,.0f}"),
+    ("tokens seen", lines.number(last.get("tokens")), short),
+    ("tokens per second", _typical(run, "tokens_per_second"), short),
+    ("of the machine's peak", _typical(run, "peak_share"), lambda x: f"{100 * x:.0f} %"),
+    ("waiting for data", _typical(run, "data_wait_share"), lambda x: f"{100 * x:.1f} %"),
+    ("peak memory", memory or math.nan, lambda x: f"{x / 2**30:.2f} GiB"),
+  ]
+  pairs += [(name, show(value)) for name, value, show in wanted if math.isfinite(value)]
+  return report_page.facts(pairs) if pairs else ""
+
+
+def _typical(run: Run, key: str) -> float:
+  values = [lines.number(line[key]) for line in run.train if key in line]
+  return float(np.nanmedian(values)) if np.isfinite(values).any() else math.nan
+
+
+def _description(run: Run) -> str:
+  head = {k: v for k, v in run.experiment.items() if k not in HIDDEN and v not in (None, {}, [])}
+  first = [
+    key for key in ("command", "file", "function", "arguments", "knobs", "overrides") if key in head
+  ]
+  order = [*first, *(key for key in head if key not in first)]
+  parts = [report_page.fields((key, _flat(head[key])) for key in order)] if head else []
+  groups: dict[str, list[tuple[str, str]]] = {}
+  for path, value in run.experiment["description"].items():
+    groups.setdefault(path.split(".")[0] if "." in path else "", []).append((path, _flat(value)))
+  plain = dict(groups.pop("", []))
+  for group, pairs in groups.items():
+    if group in plain:
+      pairs.insert(0, (group, plain.pop(group)))
+  for group, pairs in ([("run", list(plain.items()))] if plain else []) + list(groups.items()):
+    parts.append(f"<h3>{report_page.text(group)}</h3>" + report_page.fields(pairs))
+  return "".join(parts)
+
+
+def _flat(value: Any) -> str:
+  if isinstance(value, Mapping):
+    return "  ".join(f"{key}={_flat(part)}" for key, part in value.items())
+  if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
+    return " ".join(map(str, value))
+  return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _value(value: float) -> str:
+  if not math.isfinite(value):
+    return NONE if math.isnan(value) else "∞"
+  return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}" if value < 1 else f"{value:.3f}"
+
+
+def _plus_minus(error: float) -> str:
+  return f" ± {error:.3f}" if math.isfinite(error) and error else ""
+
+
+def _shown(name: str) -> str:
+  return "held-out" if name == "heldout" else name
+
+
+def _count(step: Any) -> str:
+  return f"{step:,}" if isinstance(step, int) else str(step)
+
+
+def _order(value: float) -> float:
+  return math.inf if math.isnan(value) else value

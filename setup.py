@@ -1,0 +1,48 @@
+"""The distribution `research`: `pip install -e .` installs the `research` command."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DEV = [
+  "hypothesis>=6.100",
+  "nltk>=3.9",  # an independent Kneser-Ney, for a test
+  "pytest>=8.0",
+  "pytest-xdist>=3.5",
+  "ruff>=0.8",
+]
+
+setup(
+  name="research",
+  version="0.1.0",
+  description="JAX/Flax experiments as short files: data, model, optimizer, on any mesh",
+  long_description=Path("README.md").read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=find_packages(include=["research", "research.*"]),
+  package_data={"research.nn.native": ["*.cc", "*.h"]},
+  install_requires=[
+    "jax>=0.10,<0.12",
+    "flax>=0.12",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.12,<0.13",
+    "grain>=0.2.15",
+    "array_record>=0.8",
+    "sentencepiece>=0.2",
+    "tensorflow-datasets>=4.9.9",
+    "tokenizers>=0.21",
+    "matplotlib>=3.9",
+    "numpy>=2.0",
+    "rich>=13.9",
+    "tensorboardX>=2.6",
+  ],
+  extras_require={
+    "tpu": ["jax[tpu]>=0.10,<0.12"],
+    "gpu": ["jax[cuda13]>=0.10,<0.12"],
+    "plan": ["libtpu"],
+    "hf": ["safetensors>=0.4"],
+    "dev": DEV,
+  },
+  entry_points={"console_scripts": ["research=research.cli:main"]},
+)

@@ -1,0 +1,18 @@
+"""Eight fake devices on the CPU, a cache folder that is thrown away, and nothing left behind."""
+
+import os
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+# One cache for the whole run of the tests, so that a corpus is prepared once and not per test.
+_cache = tempfile.TemporaryDirectory(prefix="research-tests-")
+os.environ.setdefault("RESEARCH_CACHE", _cache.name)
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--update-golden", action="store_true", help="rewrite tests/golden from the experiments"
+  )

@@ -1,0 +1,173 @@
+"""TFDS: prepared ArrayRecords are read, and our own builders work without network or TensorFlow."""
+
+import ast
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from research import data
+from research.data import stdlib
+from research.errors import UserError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("cache")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("RESEARCH_CACHE", str(folder))
+    yield folder
+
+
+@pytest.fixture
+def prepared(tmp_path):
+  """A dataset of somebody else, in a data_dir of theirs."""
+  import tensorflow_datasets as tfds
+  from etils import epath
+
+  with tfds.core.registered.skip_registration():
+
+    class Somebodys(tfds.core.GeneratorBasedBuilder):
+      """Ten poems."""
+
+      VERSION = tfds.core.Version("1.2.3")
+      code_path = epath.Path(__file__)
+
+      def _info(self):
+        features = {"text": tfds.features.Text(), "stars": tfds.features.Scalar(np.int32)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+      def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(0), "test": self._generate_examples(10)}
+
+      def _generate_examples(self, start):
+        for i in range(start, start + 10):
+          yield i, {"text": f"poem {i}, später", "stars": i}
+
+  Somebodys(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+  yield data.TFDS("somebodys", data_dir=str(tmp_path))
+
+
+def test_python_docs_prepare_without_network_or_tensorflow(tmp_path):
+  code = """
+    import socket, sys
+
+    def refuse(*arguments, **named):
+      raise AssertionError("network")
+
+    socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+    from research import data
+    documents = list(data.TFDS("python_docs").read())
+    assert "tensorflow" not in sys.modules
+    print(len(documents), any("The import system" in text for text in documents))
+  """
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr
+  count, _ = done.stdout.split()
+  assert int(count) > 400
+  assert done.stderr == ""
+
+
+def test_python_docs_have_every_topic_and_docstring_in_order():
+  documents = list(data.TFDS("python_docs").read())
+  assert documents == [text for _, text in stdlib.documentation()]
+  (json,) = [text for text in documents if text.startswith("json.decoder\n")]
+  assert "class JSONDecoder(object)\n    Simple JSON <https://json.org> decoder" in json
+  assert "    def decode(self, s, _w=WHITESPACE.match)\n        Return the Python rep" in json
+  assert data.TFDS("python_docs").fingerprint() == data.TFDS("python_docs").fingerprint()
+  assert data.TFDS("python_docs", split="train[:50%]").fingerprint() != (
+    data.TFDS("python_docs").fingerprint()
+  )
+
+
+def test_docstrings_come_with_their_signatures():
+  source = '''
+  """A module."""
+
+  def quiet(x): ...
+
+  async def load(path: str, *, limit=3) -> bytes:
+    """Reads."""
+
+  class Empty: ...
+
+  class Thing(Base, key=1):
+    def act(self):
+      """Acts.
+
+      Twice."""
+  '''
+  tree = ast.parse(textwrap.dedent(source))
+  expected = """\
+    m
+
+    A module.
+
+    async def load(path: str, *, limit=3) -> bytes
+        Reads.
+
+    class Thing(Base, key=1)
+
+        def act(self)
+            Acts.
+
+            Twice.
+  """
+  assert stdlib.docstrings("m", tree) == textwrap.dedent(expected).rstrip(" ")
+  assert stdlib.docstrings("m", ast.parse("x = 1")) == ""
+
+
+def test_source_is_sorted_and_leaves_installed_packages_out():
+  names = [name for name, _ in stdlib.sources()]
+  assert names == sorted(names)
+  assert "json/decoder.py" in names
+  assert not any("site-packages" in name for name in names)
+
+
+def test_anybodys_prepared_dataset_is_read(prepared):
+  assert sorted(prepared.read()) == sorted(f"poem {i}, später" for i in range(10))
+  part = data.TFDS("somebodys", split="train[:30%]+test", data_dir=prepared.data_dir)
+  assert len(list(part.read())) == 13
+
+
+def replace(prepared, **changes):
+  return data.TFDS(**{"name": prepared.name, "data_dir": prepared.data_dir, **changes})
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"split": "trian"}, "no split 'trian'; choose from .*Did you mean 'train'"),
+    ({"field": "txt"}, "no field 'txt'; there are: .*Did you mean 'text'"),
+    ({"name": "somebodies"}, "TFDS has no dataset 'somebodies'"),
+    ({"name": "python_doc"}, "Did you mean 'python_docs'"),
+    ({"name": "mnist"}, "run: tfds build mnist --file_format=array_record --data_dir="),
+    ({"name": "huggingface:squad"}, "only TFDS's own datasets"),
+  ],
+)
+def test_mistakes_are_told_in_one_line(prepared, changes, message):
+  with pytest.raises(UserError, match=message) as caught:
+    list(replace(prepared, **changes).read())
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "gone"])
+def test_a_damaged_file_is_told(prepared, tmp_path, damage):
+  (file,) = tmp_path.glob("**/*train.array_record*")
+  content = file.read_bytes()
+  match damage:
+    case "cut":
+      file.write_bytes(content[: len(content) // 2])
+    case "empty":
+      file.write_bytes(b"")
+    case "zeros":
+      file.write_bytes(bytes(len(content)))
+    case "gone":
+      file.unlink()
+  for read in (lambda: list(prepared.read()), prepared.fingerprint):
+    with pytest.raises(UserError, match="is damaged"):
+      read()

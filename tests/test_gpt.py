@@ -1,0 +1,253 @@
+"""The decoder: causal, packed, cached, scanned; and the same as Hugging Face's."""
+
+import itertools
+import pathlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.errors import UserError
+from research.models import GPT
+
+V, L = 40, 16
+SMALL = GPT(vocab_size=V, max_length=L, width=16, depth=4, heads=4)
+MODERN = dict(norm="rms", positions="rotary", activation="swiglu", bias=False, tied=False)
+VARIANTS = {
+  "gpt1": SMALL.clone(norm_position="post"),
+  "gpt2": SMALL,
+  "gpt3": SMALL.clone(windows=(None, 3)),
+  "modern": SMALL.clone(**MODERN, kv_heads=2),
+}
+TOKENS = np.random.default_rng(0).integers(0, V, (2, L), np.int32)
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+
+variants = pytest.mark.parametrize("model", VARIANTS.values(), ids=VARIANTS)
+unrollings = pytest.mark.parametrize("layers", ["loop", "scan"])
+
+
+def parameters(model, seed=0):
+  """Random ones, larger than those that training starts from: every one should matter."""
+  abstract = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), TOKENS))["params"]
+  leaves, structure = jax.tree.flatten(abstract)
+  random = np.random.default_rng(seed)
+  values = [0.2 * random.standard_normal(x.shape).astype(np.float32) for x in leaves]
+  return jax.tree.unflatten(structure, values)
+
+
+def apply(model, params, *inputs):
+  return jax.jit(model.apply)({"params": params}, *inputs)
+
+
+@variants
+def test_a_prediction_does_not_depend_on_the_future(model):
+  params = parameters(model)
+  # Every position has a word of its own, so that the gradient of the table is that of the inputs.
+  model, tokens = model.clone(vocab_size=L), jnp.arange(L)[None]
+
+  def state(table_LD, i):
+    changed = {**params, "embed": {"table": table_LD}}
+    return model.apply({"params": changed}, tokens, method="encode")[0, i].sum()
+
+  table_LD = params["embed"]["table"][:L]
+  gradient = jax.jit(jax.vmap(jax.grad(state), (None, 0)))(table_LD, jnp.arange(L))
+  reach = np.abs(gradient).max(axis=-1)  # of every position on every prediction
+  assert (np.triu(reach, 1) == 0).all()
+  assert (np.diag(reach) > 0).all()
+
+
+@variants
+def test_documents_in_one_row_do_not_see_each_other(model):
+  params = parameters(model)
+  lengths = (5, 7, 4)
+  segments = np.repeat([1, 2, 3], lengths)[None]
+  positions = np.concatenate([np.arange(n) for n in lengths])[None]
+  packed = apply(model, params, TOKENS[:1], segments, positions)
+  counted = apply(model, params, TOKENS[:1], segments)
+  np.testing.assert_array_equal(packed, counted)
+  starts = np.cumsum((0, *lengths))
+  for start, stop in itertools.pairwise(starts):
+    alone = apply(model, params, TOKENS[:1, start:stop])
+    np.testing.assert_allclose(packed[:, start:stop], alone, atol=2e-5)
+
+
+@unrollings
+@variants
+def test_decoding_with_a_cache_is_the_full_forward(model, layers):
+  model = model.clone(layers=layers)
+  params = parameters(model)
+  step = jax.jit(lambda variables, tokens: model.apply(variables, tokens, mutable=["cache"]))
+  logits, cache = step({"params": params}, TOKENS[:, :5])
+  pieces = [logits]
+  for i in range(5, 9):
+    logits, cache = step({"params": params, **cache}, TOKENS[:, i : i + 1])
+    pieces.append(logits)
+  pieces.append(step({"params": params, **cache}, TOKENS[:, 9:])[0])
+  full = apply(model, params, TOKENS)
+  np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), full, atol=2e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["gpt3", "modern"])
+def test_prompts_of_different_length_decode_together(name, side):
+  model = VARIANTS[name]
+  params = parameters(model)
+  step = jax.jit(
+    lambda cache, *inputs: model.apply({"params": params, **cache}, *inputs, mutable=["cache"])
+  )
+  short, long, rest = TOKENS[0, :3], TOKENS[1, :6], TOKENS[:, 6:10]
+  pad = (3, 0) if side == "left" else (0, 3)
+  prompts = np.stack([np.pad(short, pad), long])
+  present = np.stack([np.pad(np.ones(3, np.int32), pad), np.ones(6, np.int32)])
+  _, cache = step({}, prompts, present)
+  logits = []
+  for i in range(4):
+    row, cache = step(cache, rest[:, i : i + 1])
+    logits.append(row)
+  together = jnp.concatenate(logits, axis=1)
+  for row, prompt in enumerate((short, long)):
+    alone = apply(model, params, np.concatenate([prompt, rest[row]])[None])
+    np.testing.assert_allclose(together[row], alone[0, len(prompt) :], atol=2e-5)
+
+
+@pytest.mark.parametrize("remat", ["none", "full", "save_dots", "save_qkv", "minimal"])
+@pytest.mark.parametrize("name", ["gpt3", "modern"])
+def test_scanned_layers_are_looped_layers(name, remat):
+  looped = VARIANTS[name].clone(layers="loop", dropout=0.1)
+  scanned = looped.clone(layers="scan", remat=remat)
+  p = len(looped.windows) or 1
+
+  def restack(params):
+    blocks = params["blocks"]
+    kinds = {f"{j}::{p}": [blocks[str(i)] for i in range(j, 4, p)] for j in range(p)}
+    stacked = {name: jax.tree.map(lambda *x: jnp.stack(x), *kind) for name, kind in kinds.items()}
+    return {**params, "blocks": stacked}
+
+  def loss(model, params):
+    logits = model.apply({"params": params}, TOKENS, rngs={"dropout": jax.random.key(1)})
+    return jnp.mean(logits**2)
+
+  params = parameters(looped)
+  value, gradient = jax.jit(jax.value_and_grad(loss, 1), static_argnums=0)(looped, params)
+  same, stacked = jax.jit(jax.value_and_grad(loss, 1), static_argnums=0)(scanned, restack(params))
+  np.testing.assert_allclose(same, value, rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), stacked, restack(gradient))
+  if remat == "none":  # also what training starts from
+    start, stacked = (
+      nn.meta.unbox(jax.jit(m.init)(jax.random.key(0), TOKENS)["params"]) for m in (looped, scanned)
+    )
+    jax.tree.map(np.testing.assert_array_equal, stacked, restack(start))
+
+
+@variants
+def test_bfloat16_is_close_to_float32(model):
+  params = jax.tree.map(lambda x: x / 2, parameters(model))
+  exact = apply(model, params, TOKENS)
+  rounded = apply(model.clone(dtype="bfloat16"), params, TOKENS)
+  assert rounded.dtype == jnp.float32
+  assert np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def gpt_from_hugging_face(weights, names):
+  """GPT-1 and GPT-2 share their names within a layer; kernels are stored (in, out)."""
+
+  def layer(i):
+    prefix = f"transformer.h.{i}."
+    qkv = zip(*(np.split(weights[f"{prefix}attn.c_attn.{w}"], 3, -1) for w in ("weight", "bias")))
+    attention = {
+      name: {"kernel": kernel.reshape(16, 4, 4), "bias": bias.reshape(4, 4)}
+      for name, (kernel, bias) in zip(("query", "key", "value"), qkv)
+    }
+    attention["out"] = {
+      "kernel": weights[f"{prefix}attn.c_proj.weight"].reshape(4, 4, 16),
+      "bias": weights[f"{prefix}attn.c_proj.bias"],
+    }
+    mlp = {
+      name: {"kernel": weights[f"{prefix}{at}.weight"], "bias": weights[f"{prefix}{at}.bias"]}
+      for name, at in {"up": "mlp.c_fc", "down": "mlp.c_proj"}.items()
+    }
+    norms = {
+      name: {"scale": weights[f"{prefix}{at}.weight"], "bias": weights[f"{prefix}{at}.bias"]}
+      for name, at in {"attention_norm": "ln_1", "mlp_norm": "ln_2"}.items()
+    }
+    return {"attention": attention, "mlp": mlp, **norms}
+
+  params = {name: {"table": weights[at]} for name, at in names.items()}
+  if "transformer.ln_f.weight" in weights:
+    scale, bias = weights["transformer.ln_f.weight"], weights["transformer.ln_f.bias"]
+    params["final_norm"] = {"scale": scale, "bias": bias}
+  return {**params, "blocks": {str(i): layer(i) for i in range(2)}}
+
+
+def llama_from_hugging_face(weights):
+  """Kernels are stored (out, in)."""
+
+  def layer(i):
+    def kernel(name, *shape):
+      return {"kernel": weights[f"model.layers.{i}.{name}.weight"].T.reshape(shape)}
+
+    def norm(name):
+      return {"scale": weights[f"model.layers.{i}.{name}.weight"]}
+
+    return {
+      "attention": {
+        "query": kernel("self_attn.q_proj", 16, 4, 4),
+        "key": kernel("self_attn.k_proj", 16, 2, 4),
+        "value": kernel("self_attn.v_proj", 16, 2, 4),
+        "out": kernel("self_attn.o_proj", 4, 4, 16),
+      },
+      "mlp": {
+        "gate": kernel("mlp.gate_proj", 16, 24),
+        "up": kernel("mlp.up_proj", 16, 24),
+        "down": kernel("mlp.down_proj", 24, 16),
+      },
+      "attention_norm": norm("input_layernorm"),
+      "mlp_norm": norm("post_attention_layernorm"),
+    }
+
+  return {
+    "embed": {"table": weights["model.embed_tokens.weight"]},
+    "unembed": {"table": weights["lm_head.weight"]},
+    "final_norm": {"scale": weights["model.norm.weight"]},
+    "blocks": {str(i): layer(i) for i in range(2)},
+  }
+
+
+GPT1 = {"embed": "transformer.tokens_embed.weight"}
+GPT1["embed_positions"] = "transformer.positions_embed.weight"
+GPT2 = {"embed": "transformer.wte.weight", "embed_positions": "transformer.wpe.weight"}
+
+
+@pytest.mark.parametrize(
+  ("name", "changes", "convert"),
+  [
+    ("gpt1", {"norm_position": "post"}, lambda weights: gpt_from_hugging_face(weights, GPT1)),
+    ("gpt2", {}, lambda weights: gpt_from_hugging_face(weights, GPT2)),
+    ("llama", {**MODERN, "kv_heads": 2, "hidden": 24}, llama_from_hugging_face),
+  ],
+)
+def test_logits_are_those_of_hugging_face(name, changes, convert):
+  golden = dict(np.load(GOLDENS / f"{name}.npz"))
+  model = SMALL.clone(depth=2, layers="loop", **changes)
+  logits = apply(model, convert(golden), golden["tokens"].astype(np.int32))
+  np.testing.assert_allclose(logits, golden["logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"heads": 5}, "heads=5 does not divide width=16; choose one of 1, 2, 4, 8, 16"),
+    ({"kv_heads": 3}, "kv_heads=3 does not divide heads=4"),
+    ({"norm": "layr"}, "norm='layr' is not one of layer, rms. Did you mean 'layer'?"),
+    ({"depth": 0}, "depth=0 must be at least 1"),
+    ({"dropout": 1.5}, "dropout=1.5 is a probability"),
+    ({"heads": 16, "positions": "rotary"}, "is odd"),
+    ({"windows": (None, 2, 3), "layers": "scan"}, "choose a multiple of 3"),
+    ({"max_length": 8}, "16 tokens is longer than the model's max_length=8"),
+  ],
+)
+def test_numbers_that_do_not_fit_say_so(changes, message):
+  with pytest.raises(UserError, match=message.replace("?", r"\?")):
+    jax.eval_shape(SMALL.clone(**changes).init, jax.random.key(0), TOKENS)
