@@ -289,6 +289,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     ) as journal,
   ):
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    journal.model(parameters=parameters, device=describe_devices(), flops_per_step=work)
     journal.note(f"{experiment.name}: {parameters:,} parameters, {describe_devices()}")
     if start:
       journal.note(f"resumed at step {start} of {experiment.steps}")
@@ -323,7 +324,8 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
         journal.text(step, "samples", texts)
     if interrupted.is_set() and step < experiment.steps:
       if checkpoints.latest() != step:
-        checkpoints.save(step, state)
+        with journal.pause("save"):
+          checkpoints.save(step, state)
       journal.note(f"stopped at step {step} with a checkpoint; the same command goes on from there")
     elif start == step:  # all was done before: say again what it came to
       evaluate_all(step)

@@ -18,8 +18,8 @@ FLOORS = [
   {"evaluate"},
   {"flops", "fit"},
   {"train"},
-  {"load", "bench"},
-  {"report", "sample"},
+  {"load", "bench", "report"},
+  {"sample"},
   {"cli"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}

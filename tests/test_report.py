@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from research import report, report_plots
+from research import report
+from research.report import plots
 from research.errors import UserError
 
 BASELINES = {"unigram": 6.2, "bigram": 4.9, "5-gram <b>": 4.0, "price $x$ & $y": 5.0}
@@ -180,18 +181,18 @@ def test_a_folder_without_a_run_is_a_users_mistake(tmp_path):
 
 
 def test_labels_do_not_overlap():
-  places = report_plots.spread([1.0, 1.01, 1.02, 4.9, 5.0], 0.5, 5.0)
+  places = plots.spread([1.0, 1.01, 1.02, 4.9, 5.0], 0.5, 5.0)
   assert np.all(np.diff(places) >= 0.5 - 1e-9) and places[-1] <= 5.0
 
 
 def test_thinning_keeps_the_spikes():
   values = np.ones(10_000)
   values[1234], values[4321] = 9.0, -9.0
-  kept = report_plots.thin(report_plots.Curve("train", np.arange(10_000), values))
+  kept = plots.thin(plots.Curve("train", np.arange(10_000), values))
   assert len(kept.values) <= 600 and kept.values.max() == 9 and kept.values.min() == -9
 
 
 def test_smoothing_leaves_a_straight_line_alone():
   steps = np.arange(300.0)
-  smoothed = report_plots.smooth(report_plots.Curve("train", steps, 5 - 0.01 * steps))
+  smoothed = plots.smooth(plots.Curve("train", steps, 5 - 0.01 * steps))
   assert np.allclose(smoothed.values, 5 - 0.01 * steps, atol=0.03)

@@ -191,7 +191,7 @@ def _divide(text: Text, documents: list[str], digests: list[bytes]) -> dict[str,
       order = sorted(numbers[split], key=lambda i: digests[i][8:])
       parts = _limited({i: parts[i] for i in order}, text.limit)
     texts[split] = [parts[i] for i in sorted(parts) if parts[i]]
-    if not texts[split]:
+    if not texts[split] and (split == TRAIN or text.split.heldout > 0):
       raise UserError(f"{text.split} leaves the {split} split empty; choose another fraction")
   return texts
 
@@ -215,7 +215,7 @@ def _tokenize(
 ) -> tuple[np.ndarray, np.ndarray]:
   dtype = np.uint16 if fitted.vocab_size <= 2**16 else np.uint32
   end = np.array([fitted.end], dtype)
-  pieces: list[np.ndarray] = []
+  pieces: list[np.ndarray] = [np.zeros(0, dtype)]
   lengths: list[int] = []
   with progress.line(f"tokenizing {split}") as show:
     for part in show(_parts(texts)):

@@ -67,7 +67,7 @@ def _clip(largest: float) -> optax.GradientTransformation:
   """One factor for the whole gradient, which fuses into the pass over each array that follows."""
 
   def update(updates, state, params=None):
-    factor = largest / jnp.maximum(optax.global_norm(updates), largest)
+    factor = largest / jnp.maximum(optax.tree.norm(updates), largest)
     return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates), state
 
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

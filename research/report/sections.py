@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from research import lines, report_page, report_plots
-from research.lines import Line
-from research.progress import duration, short
-from research.report_run import Run, Unit, read, units
+from research.log import lines
+from research.report import page, plots
+from research.log.lines import Line
+from research.log.progress import duration, short
+from research.report.run import Run, Unit, read, units
 
 WIDE, NARROW, PANEL = (864, 400), (384, 330), (272, 150)
 SHOWN_SAMPLES = 40  # steps of samples in the page; samples.jsonl has all
@@ -56,9 +57,9 @@ def write(workdir: str | os.PathLike[str]) -> Path:
 def render(run: Run) -> str:
   """The page as HTML."""
   found = units(run)
-  parts = [f"<h1>{report_page.text(run.name)}</h1>", report_page.paragraph(_status(run), "status")]
+  parts = [f"<h1>{page.text(run.name)}</h1>", page.paragraph(_status(run), "status")]
   if found:
-    parts.append(report_page.paragraph(_result(run, found[0]), "lead"))
+    parts.append(page.paragraph(_result(run, found[0]), "lead"))
   sections = [
     ("The loss", _curves(run, found)),
     ("Beside the baselines" if run.baselines else "Held-out data", _table(run, found)),
@@ -72,8 +73,8 @@ def render(run: Run) -> str:
       parts += [f"<section><h2>{title}</h2>", body, "</section>"]
   if run.broken:
     many = "1 line" if run.broken == 1 else f"{run.broken} lines"
-    parts.append(report_page.paragraph(f"{many} of the files could not be read.", "note"))
-  return report_page.page(run.name, parts)
+    parts.append(page.paragraph(f"{many} of the files could not be read.", "note"))
+  return page.page(run.name, parts)
 
 
 def _status(run: Run) -> str:
@@ -86,7 +87,7 @@ def _status(run: Run) -> str:
     words.append(duration(run.seconds))
   device = run.facts.get("device", run.experiment.get("device"))
   words += [device] if isinstance(device, str) else []
-  return report_page.text(" · ".join(words))
+  return page.text(" · ".join(words))
 
 
 def _result(run: Run, unit: Unit) -> str:
@@ -96,15 +97,15 @@ def _result(run: Run, unit: Unit) -> str:
   if name is None:
     return "Nothing has been evaluated on held-out data yet."
   line, value = newest[name], unit.of(newest[name])
-  number = report_page.text(f"{_value(value)}{_plus_minus(unit.error(line))} {unit.label}")
-  where = report_page.text("held-out data" if name == "heldout" else name)
+  number = page.text(f"{_value(value)}{_plus_minus(unit.error(line))} {unit.label}")
+  where = page.text("held-out data" if name == "heldout" else name)
   # A counted model has no steps to speak of.
   when = f"After {_count(line['step'])} steps: " if run.train else ""
   sentence = f"{when}<b>{number}</b> on {where}"
   best = _best(run, unit)
   if best is None:
     return sentence + "."
-  level, other = unit.of(run.baselines[best]), report_page.text(best)
+  level, other = unit.of(run.baselines[best]), page.text(best)
   share = f"{abs(100 * (value / level - 1)):.1f} % {'less' if value < level else 'more'} than"
   which = "the baseline" if len(run.baselines) == 1 else "the best of the baselines"
   return f"{sentence}, {share} {other}, {which}."
@@ -116,8 +117,8 @@ def _best(run: Run, unit: Unit) -> str | None:
   return min(scored, key=scored.__getitem__, default=None)
 
 
-def _curve(name: str, found: list[Line], unit: Unit) -> report_plots.Curve:
-  return report_plots.Curve(
+def _curve(name: str, found: list[Line], unit: Unit) -> plots.Curve:
+  return plots.Curve(
     name,
     np.array([line["step"] for line in found], float),
     np.array([unit.of(line) for line in found], float),
@@ -134,10 +135,10 @@ def _curves(run: Run, found: list[Unit]) -> str:
       continue  # one point is no curve: the table has it
     levels = [(name, unit.of(line)) for name, line in run.baselines.items()]
     shapes = [
-      report_plots.loss(train, heldout, levels, key=f"{unit.key}-{shape[0]}", size=shape)
+      plots.loss(train, heldout, levels, key=f"{unit.key}-{shape[0]}", size=shape)
       for shape in (WIDE, NARROW)
     ]
-    figures.append(report_page.figure(*shapes, kind=f"unit-{len(figures)}"))
+    figures.append(page.figure(*shapes, kind=f"unit-{len(figures)}"))
     names.append(unit.label)
   if not figures:
     return ""
@@ -146,8 +147,8 @@ def _curves(run: Run, found: list[Unit]) -> str:
   notes += "training as measured (faint) and smoothed; bands are standard errors."
   if lost:
     notes += f" At {lost} of {len(run.train)} logged steps there was no finite value."
-  caption = report_page.paragraph(report_page.text(notes[0].upper() + notes[1:]), "note")
-  return report_page.choice(names, figures) + caption
+  caption = page.paragraph(page.text(notes[0].upper() + notes[1:]), "note")
+  return page.choice(names, figures) + caption
 
 
 def _table(run: Run, found: list[Unit]) -> str:
@@ -181,7 +182,7 @@ def _table(run: Run, found: list[Unit]) -> str:
         "" if kind == "best" or math.isnan(change) else f"{change:+.1f} %".replace("-", MINUS)
       )
     cells.append((kind, row))
-  return report_page.table(header, cells)
+  return page.table(header, cells)
 
 
 def _panels(run: Run) -> str:
@@ -190,27 +191,27 @@ def _panels(run: Run) -> str:
     rows = [line for line in run.train if key in line]
     curve = _curve(label, rows, Unit(key, label)).finite()
     if len(curve.values) > 1:
-      svg = report_plots.panel(curve, key=key, size=PANEL)
-      parts.append((label, report_plots.tick(float(f"{curve.values[-1]:.3g}")), svg))
-  return report_page.panels(parts) if parts else ""
+      svg = plots.panel(curve, key=key, size=PANEL)
+      parts.append((label, plots.tick(float(f"{curve.values[-1]:.3g}")), svg))
+  return page.panels(parts) if parts else ""
 
 
 def _samples(run: Run) -> str:
   steps: dict[Any, list[str]] = {}
   for line in run.samples:
-    shown = report_page.sample(str(line.get("prompt") or ""), str(line.get("text") or ""))
+    shown = page.sample(str(line.get("prompt") or ""), str(line.get("text") or ""))
     steps.setdefault(line.get("step"), []).append(shown)
   newest = sorted(steps, key=lambda step: _order(-lines.number(step)))
   parts = [
-    f"<h3>after step {report_page.text(_count(step))}</h3>{''.join(steps[step])}"
+    f"<h3>after step {page.text(_count(step))}</h3>{''.join(steps[step])}"
     for step in newest[:1]
   ]
   parts += [
-    report_page.details(f"after step {_count(step)}", "".join(steps[step]))
+    page.details(f"after step {_count(step)}", "".join(steps[step]))
     for step in newest[1:SHOWN_SAMPLES]
   ]
   if len(newest) > SHOWN_SAMPLES:
-    parts.append(report_page.paragraph("Earlier ones are in samples.jsonl.", "note"))
+    parts.append(page.paragraph("Earlier ones are in samples.jsonl.", "note"))
   return "".join(parts)
 
 
@@ -240,7 +241,7 @@ def _costs(run: Run) -> str:
     ("peak memory", memory or math.nan, lambda x: f"{x / 2**30:.2f} GiB"),
   ]
   pairs += [(name, show(value)) for name, value, show in wanted if math.isfinite(value)]
-  return report_page.facts(pairs) if pairs else ""
+  return page.facts(pairs) if pairs else ""
 
 
 def _typical(run: Run, key: str) -> float:
@@ -254,7 +255,7 @@ def _description(run: Run) -> str:
     key for key in ("command", "file", "function", "arguments", "knobs", "overrides") if key in head
   ]
   order = [*first, *(key for key in head if key not in first)]
-  parts = [report_page.fields((key, _flat(head[key])) for key in order)] if head else []
+  parts = [page.fields((key, _flat(head[key])) for key in order)] if head else []
   groups: dict[str, list[tuple[str, str]]] = {}
   for path, value in run.experiment["description"].items():
     groups.setdefault(path.split(".")[0] if "." in path else "", []).append((path, _flat(value)))
@@ -263,7 +264,7 @@ def _description(run: Run) -> str:
     if group in plain:
       pairs.insert(0, (group, plain.pop(group)))
   for group, pairs in ([("run", list(plain.items()))] if plain else []) + list(groups.items()):
-    parts.append(f"<h3>{report_page.text(group)}</h3>" + report_page.fields(pairs))
+    parts.append(f"<h3>{page.text(group)}</h3>" + page.fields(pairs))
   return "".join(parts)
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 import jax
 
-from research import lines, progress, stopwatch
+from research.log import lines, progress, stopwatch
 from research import metrics as measure
 
 FILES = ("metrics.jsonl", "samples.jsonl")
