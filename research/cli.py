@@ -17,6 +17,7 @@ PREEMPTED = 42
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs one command and returns its exit code: 0 done, 2 the user's mistake, 42 stopped early."""
+  _keep_compiled_programs()
   parser, commands = _parsers()
   words = sys.argv[1:] if arguments is None else arguments
   try:
@@ -38,6 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     return 130
+
+
+def _keep_compiled_programs() -> None:
+  """Compiling is most of a start: programs are kept on disk, and JAX is told before it wakes."""
+  from research.data import cache
+
+  for name, value in {
+    "JAX_COMPILATION_CACHE_DIR": str(cache.root() / "programs"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+  }.items():
+    os.environ.setdefault(name, value)
 
 
 def _parsers():

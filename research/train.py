@@ -181,7 +181,7 @@ def train_step(
   one = jnp.ones(())
   measured = {
     **measured,
-    "gradient_norm": metrics.Mean(optax.global_norm(grads), one),
+    "gradient_norm": metrics.Mean(optax.tree.norm(grads), one),
     "learning_rate": metrics.Mean(
       optim.learning_rate(experiment.optimizer, experiment.steps, state.step), one
     ),

@@ -10,6 +10,9 @@ os.environ["XLA_FLAGS"] = (
 # One cache for the whole run of the tests, so that a corpus is prepared once and not per test.
 _cache = tempfile.TemporaryDirectory(prefix="research-tests-")
 os.environ.setdefault("RESEARCH_CACHE", _cache.name)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["RESEARCH_CACHE"] + "/programs")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 def pytest_addoption(parser):

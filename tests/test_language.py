@@ -1,5 +1,7 @@
 """The chunked loss is the dense one, and NextToken counts what it should."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,12 @@ TARGETS = np.random.default_rng(2).integers(0, V, (B, L), np.int32)
 WEIGHTS = np.random.default_rng(3).integers(0, 2, (B, L)).astype(np.float32)
 
 
+@functools.cache
+def oracle(smoothing, z_loss):
+  dense_of = functools.partial(dense, smoothing=smoothing, z_loss=z_loss)
+  return jax.jit(jax.value_and_grad(dense_of, (0, 1), has_aux=True))(X, TABLE)
+
+
 def dense(x, table, smoothing, z_loss):
   """-sum over v of q(v) log p(v), with q the smoothed target; and z times log(Z)²."""
   logits = x @ table.T
@@ -33,8 +41,8 @@ def dense(x, table, smoothing, z_loss):
 
 
 @pytest.mark.parametrize("target", [None, "tpu"])  # this machine's path, and the plain one
-@pytest.mark.parametrize("pieces", [1, 4, 8])
-@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.01)])
+@pytest.mark.parametrize("pieces", [1, 4])
+@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 0.01)])
 def test_the_chunked_loss_is_the_dense_one(monkeypatch, target, pieces, smoothing, z_loss):
   monkeypatch.setattr("research.nn.cross_entropy.LOGITS", B * L * V // pieces)
 
@@ -44,12 +52,10 @@ def test_the_chunked_loss_is_the_dense_one(monkeypatch, target, pieces, smoothin
     return entropy.total, entropy
 
   (_, entropy), gradients = jax.jit(jax.value_and_grad(chunked, (0, 1), has_aux=True))(X, TABLE)
-  (total, loss_BL), expected = jax.value_and_grad(dense, (0, 1), has_aux=True)(
-    X, TABLE, smoothing, z_loss
-  )
+  (total, loss_BL), expected = oracle(smoothing, z_loss)
   np.testing.assert_allclose(entropy.total, total, rtol=1e-5)
   np.testing.assert_allclose(entropy.loss_BL, loss_BL, rtol=1e-5)
-  np.testing.assert_allclose(entropy.nats_BL, dense(X, TABLE, 0.0, 0.0)[1], rtol=1e-5)
+  np.testing.assert_allclose(entropy.nats_BL, oracle(0.0, 0.0)[0][1], rtol=1e-5)
   np.testing.assert_array_equal(entropy.correct_BL, (X @ TABLE.T).argmax(-1) == TARGETS)
   for gradient, right in zip(gradients, expected):
     np.testing.assert_allclose(gradient, right, atol=2e-5)
@@ -71,8 +77,11 @@ MODEL = GPT(vocab_size=V, max_length=L, width=8, depth=1, heads=2)
 
 
 def measure(objective, batch):
-  params = nn.init(objective, MODEL)(jax.random.key(0), batch)
-  return jax.jit(nn.apply(objective, MODEL))(nn.meta.unbox(params), batch)
+  initialize = nn.init(objective, MODEL)
+  abstract = nn.meta.unbox(jax.eval_shape(initialize, jax.random.key(0), batch))
+  random = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: 0.05 * random.standard_normal(x.shape, x.dtype), abstract)
+  return jax.jit(nn.apply(objective, MODEL))(params, batch)
 
 
 def test_next_token_measures_the_tokens_that_are_there():
@@ -101,6 +110,6 @@ def test_smoothing_changes_the_loss_and_not_the_nats():
 
 
 def test_initializing_needs_no_other_input_than_a_batch():
-  variables = nn.init(NextToken(), MODEL)(jax.random.key(0), batch())
+  variables = jax.eval_shape(nn.init(NextToken(), MODEL), jax.random.key(0), batch())
   assert set(variables) == {"params"}
-  assert jnp.shape(variables["params"]["embed"]["table"].value) == (V, 8)
+  assert variables["params"]["embed"]["table"].value.shape == (V, 8)

@@ -133,7 +133,7 @@ def test_no_device_holds_a_whole_matrix_under_fsdp(tiny):
   program = train.build(spread, spread.sharding.make_mesh(), batch)
   state = program.init()
   for name, leaf in unstack(state).items():
-    if leaf.ndim >= 2:
+    if name.endswith(("kernel", "table")):
       assert leaf.addressable_shards[0].data.size * 8 == leaf.size, name
 
 

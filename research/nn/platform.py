@@ -33,3 +33,20 @@ def compiling_for(target: str) -> Iterator[None]:
 def fence(x: jax.Array) -> jax.Array:
   """Ends a layer, where the compiler would otherwise fuse across it; the identity elsewhere."""
   return x
+
+
+def prepare() -> None:
+  """What this machine wants to be told before its first computation."""
+  if platform() == "cpu":
+    from research.nn import cpu
+
+    cpu.prepare()
+
+
+def compiler_options() -> dict[str, str]:
+  """What the compiler of this machine wants to be told with every program."""
+  if platform() != "cpu":
+    return {}
+  from research.nn import cpu
+
+  return cpu.compiler_options()

@@ -51,7 +51,7 @@ class Linear:
 
     def rate(i):
       decayed = self.peak + (self.final - self.peak) * _progress(i, self.warmup, steps)
-      return jnp.where(_warm(i, self.warmup), decayed, self.peak * _warmth(i, self.warmup))
+      return decayed * _warmth(i, self.warmup)
 
     return rate
 
@@ -70,7 +70,7 @@ class Cosine:
     def rate(i):
       fall = 0.5 * (1 + jnp.cos(math.pi * _progress(i, self.warmup, steps)))
       decayed = self.final + (self.peak - self.final) * fall
-      return jnp.where(_warm(i, self.warmup), decayed, self.peak * _warmth(i, self.warmup))
+      return decayed * _warmth(i, self.warmup)
 
     return rate
 
@@ -171,10 +171,6 @@ def _check(steps: int, warmup: int, **rates: float) -> None:
 
 def _float(i: int | Array) -> Array:
   return jnp.asarray(i, jnp.float32)  # exact up to 16 million updates
-
-
-def _warm(i: int | Array, warmup: int) -> Array:
-  return _float(i) >= warmup
 
 
 def _warmth(i: int | Array, warmup: int) -> Array:
