@@ -5,7 +5,10 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+  os.environ.get("XLA_FLAGS", "")
+  + " --xla_force_host_platform_device_count=8"
+  # Almost all of the time goes into compiling; what is compiled runs for milliseconds.
+  + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 # One cache for the whole run of the tests, so that a corpus is prepared once and not per test.
 _cache = tempfile.TemporaryDirectory(prefix="research-tests-")
