@@ -1,4 +1,4 @@
-"""Makes tests/goldens/*.npz: tiny Hugging Face models, their weights and what they predict.
+"""Makes tests/golden/*.npz: tiny Hugging Face models, their weights and what they predict.
 
 Run once, where torch and transformers are installed (they are no dependency of this project):
 
@@ -39,7 +39,7 @@ MODELS = {
 
 
 def main():
-  folder = pathlib.Path(__file__).parent / "goldens"
+  folder = pathlib.Path(__file__).parent / "golden"
   folder.mkdir(exist_ok=True)
   for name, make in MODELS.items():
     torch.manual_seed(0)

@@ -252,7 +252,7 @@ def test_two_processes_prepare_at_once(tmp_path, cache):
     (lambda: data.Text(Given(corpus()), data.Bytes(), 0), "length=0"),
     (lambda: data.Text(Given(corpus()), data.Bytes(), 8, limit=0), "limit=0"),
     (lambda: data.ByHash(heldout=1.5), "heldout=1.5"),
-    (lambda: data.Tail(heldout=0), "heldout=0"),
+    (lambda: data.Tail(heldout=-1), "heldout=-1"),
     (lambda: data.Text(Given(("one",)), data.Bytes(), 2).prepare(), "use Tail"),
     (lambda: data.Text(Given(("a",)), data.Bytes(), 2, data.Tail(0.1)).prepare(), "split empty"),
     (lambda: data.Text(Given(("  ",)), data.Bytes(), 2, data.Tail(0.1)).prepare(), "no text"),

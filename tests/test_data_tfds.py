@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import numpy as np
@@ -18,6 +19,8 @@ def cache(tmp_path_factory):
   folder = tmp_path_factory.mktemp("cache")
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("RESEARCH_CACHE", str(folder))
+    # TFDS leaves an empty temporary folder behind for every builder that it makes.
+    patch.setattr(tempfile, "tempdir", str(folder))
     yield folder
 
 

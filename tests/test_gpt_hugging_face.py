@@ -9,7 +9,7 @@ import pytest
 
 from research.models import GPT
 
-GOLDENS = pathlib.Path(__file__).parent / "goldens"
+GOLDENS = pathlib.Path(__file__).parent / "golden"
 MODEL = GPT(vocab_size=40, max_length=16, width=16, depth=2, heads=4)
 MODERN = dict(norm="rms", positions="rotary", activation="swiglu", bias=False, tied=False)
 

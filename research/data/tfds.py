@@ -10,6 +10,7 @@ import logging
 import os
 import pathlib
 import platform
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -180,19 +181,24 @@ def _ours(name: str):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """TFDS without its log lines, prints and bars; errors still come as exceptions."""
+  """TFDS without its log lines, prints, bars and forgotten temporary folders; errors still rise."""
   import absl.logging  # its import sets up logging, so it comes first
 
   loggers = [absl.logging.get_absl_logger(), logging.getLogger()]
   levels = [logger.level for logger in loggers]
   for logger in loggers:
     logger.setLevel(logging.ERROR)
+  outside = tempfile.tempdir
   try:
-    with contextlib.redirect_stdout(io.StringIO()):
+    with (
+      contextlib.redirect_stdout(io.StringIO()),
+      tempfile.TemporaryDirectory() as tempfile.tempdir,
+    ):
       import tensorflow_datasets as tfds
 
       tfds.disable_progress_bar()
       yield
   finally:
+    tempfile.tempdir = outside
     for logger, level in zip(loggers, levels):
       logger.setLevel(level)

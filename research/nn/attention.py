@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from research.nn import cpu, cpu_attention
 from research.nn.layers import Dropout, Initializer, project
 from research.nn.masks import Mask
 from research.nn.positions import rotate
@@ -98,6 +99,9 @@ def attend(
   Each of the G key/value heads serves H / G neighbouring query heads. A query that sees nothing
   gets zeros.
   """
+  if cpu.applies() and not (dropout is not None and dropout.acts()):
+    if (y_BLHK := cpu_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask)) is not None:
+      return y_BLHK
   B, L, H, K = q_BLHK.shape
   M, G = k_BMGK.shape[1:3]
   q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K)

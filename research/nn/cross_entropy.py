@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from research.nn import cpu, cpu_cross_entropy
 from research.nn.matmul import contract
 from research.sharding import constrain
 
@@ -50,6 +51,11 @@ def cross_entropy(
     targets_BL: int32 words.
     weights_BL: of each token in `total`; 0 for padding.
   """
+  if cpu.applies():
+    smoothing = {"label_smoothing": label_smoothing, "z_loss": z_loss}
+    return CrossEntropy(
+      *cpu_cross_entropy.cross_entropy(x_BLD, table_VD, targets_BL, weights_BL, **smoothing)
+    )
   B, L = targets_BL.shape
   V = table_VD.shape[0]
   pieces = min(CHUNKS, L, -(-B * L * V // LOGITS))
