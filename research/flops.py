@@ -14,18 +14,20 @@ from research.experiment import Experiment
 from research.nn import platform
 
 
-def of_training(experiment: Experiment, batch: dict[str, jax.ShapeDtypeStruct]) -> float:
+def of_training(experiment: Experiment, params: Any, batch: dict[str, Any]) -> float:
   """FLOPs of one step's matrix products: three times the forward pass's.
+
+  Args:
+    experiment: its model and objective are traced.
+    params, batch: their shapes (`jax.ShapeDtypeStruct` leaves).
 
   Masked attention counts in full and recomputation not at all, as in the usual definition of
   model FLOPs utilization (Chowdhery et al. 2022, appendix B).
   """
 
-  def loss(key, batch):
-    return nn.init_with_output(experiment.objective, experiment.model)(key, batch)[0]
-
+  score = nn.apply(experiment.objective, experiment.model)
   with platform.compiling_for("tpu"):  # the plain path, where every product is a dot_general
-    return 3 * count(jax.make_jaxpr(loss)(jax.random.key(0), batch).jaxpr)
+    return 3 * count(jax.make_jaxpr(score)({"params": params}, batch).jaxpr)
 
 
 def count(jaxpr: Any) -> float:

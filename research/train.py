@@ -253,7 +253,8 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   sources = {split: experiment.data.source(split) for split in splits}
   batch = abstract_batch(sources["train"], experiment.batch_size)
   program = build(experiment, experiment.sharding.make_mesh(), batch)
-  work, tokens = flops.of_training(experiment, batch), tokens_of(batch)
+  work = flops.of_training(experiment, program.abstract.params, batch)
+  tokens = tokens_of(batch)
   save_every = experiment.save_every or max(1, experiment.steps // 10)
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=experiment.keep)

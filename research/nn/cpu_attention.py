@@ -37,7 +37,8 @@ def attend(q_BLHK: Array, k_BMGK: Array, v_BMGK: Array, mask: Mask | None) -> Ar
     segments_BL = jnp.broadcast_to(segments_BL, (B, L)).astype(jnp.int32)
     segments_BM = jnp.broadcast_to(segments_BM, (B, M)).astype(jnp.int32)
   band = (mask.causal, mask.window)
-  attention = native.attention if native.available("attention") else blocked
+  fast = native.attention_fits(q_BLHK) and native.available()
+  attention = native.attention if fast else blocked
   return attention(band, q_BLHK, k_BMGK, v_BMGK, segments_BL, segments_BM)
 
 

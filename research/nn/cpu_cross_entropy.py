@@ -13,7 +13,7 @@ from jax import Array
 
 from research.nn.cpu import dot, transpose
 
-LOGITS = 2**22  # of one piece: 32 MB in float32
+LOGITS = 2**22  # of one piece: they should stay in the cache; at least as many as the table has
 
 
 def cross_entropy(
@@ -121,7 +121,7 @@ def _logits(smoothing, x_ND, table_VD, targets_N, weights_N=None):
 def _split(x_ND, table_VD, *of_tokens):
   """The number of pieces, and (pieces, N / pieces, ...) of every array, padded by zeros."""
   N = x_ND.shape[0]
-  pieces = min(N, -(-N * table_VD.shape[0] // LOGITS))
+  pieces = min(N, -(-N * table_VD.shape[0] // max(LOGITS, table_VD.size)))
 
   def split(y):
     y = jnp.pad(y, [(0, -N % pieces)] + [(0, 0)] * (y.ndim - 1))

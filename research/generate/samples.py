@@ -1,0 +1,70 @@
+"""What a model is asked to write while it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.errors import UserError
+from research.generate.language import check, generate
+from research.generate.sampling import Sample, Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """Prompts that the model continues at every so many steps of its training.
+
+  The randomness is the same every time, so that two samples differ by what was learned.
+
+  Attributes:
+    prompts: the beginnings of documents; "" asks for a document from its first word.
+    tokens: to write at most. Less is written where the document ends or the model is full.
+    sampler: how tokens are chosen, `generate.Greedy()` or `generate.Sample(...)`.
+    every: steps between samples; None for a tenth of the run.
+    seed: of the sampler.
+  """
+
+  prompts: tuple[str, ...]
+  tokens: int = 128
+  sampler: Sampler = Sample(temperature=0.8, top_p=0.95)  # noqa: RUF009 (frozen)
+  every: int | None = None
+  seed: int = 0
+
+  def __post_init__(self):
+    if not self.prompts:
+      raise UserError("samples have no prompts; give some, such as ('',), or drop the samples.")
+    if self.tokens < 1:
+      raise UserError(f"tokens={self.tokens} writes nothing; choose at least 1.")
+    if self.every is not None and self.every < 1:
+      raise UserError(f"every={self.every} steps; choose at least 1, or None for a tenth.")
+
+  def write(self, model: Any, params: Any, vocabulary: Any) -> list[tuple[str, str]]:
+    """(prompt, what the model wrote after it), for every prompt.
+
+    Raises:
+      UserError: a prompt is longer than the model's `max_length`.
+    """
+    tokens = generate(
+      model,
+      params,
+      self.encoded(vocabulary, model.max_length),
+      steps=self.tokens,
+      sampler=self.sampler,
+      key=jax.random.key(self.seed),
+      end=vocabulary.end,
+    )
+    return [(prompt, vocabulary.decode(row[row >= 0])) for prompt, row in zip(self.prompts, tokens)]
+
+  def encoded(self, vocabulary: Any, max_length: int) -> list[np.ndarray]:
+    """The tokens of the prompts; a trainer may ask before it starts whether they fit."""
+    prompts = [opening(vocabulary, prompt) for prompt in self.prompts]
+    check(prompts, max_length)
+    return prompts
+
+
+def opening(vocabulary: Any, text: str) -> np.ndarray:
+  """(n,) int32 tokens of a document that begins with `text`: an end-of-text stands before it."""
+  return np.concatenate([[vocabulary.end], vocabulary.encode(text)]).astype(np.int32)
