@@ -32,9 +32,7 @@ def experiment(length=512, width=768, depth=12, steps=3_000_000, peak=2.5e-4, ba
       dropout=0.1,
     ),
     objective=next_token,
-    optimizer=optim.AdamW(
-      optim.Cosine(peak, warmup=min(2_000, steps // 10)), weight_decay=0.01
-    ),
+    optimizer=optim.AdamW(optim.Cosine(peak, warmup=min(2_000, steps // 10)), weight_decay=0.01),
     steps=steps,
     batch_size=batch_size,
     evals={"heldout": Eval(next_token, batches=200, every=5_000)},

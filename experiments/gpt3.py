@@ -36,9 +36,7 @@ def experiment(vocabulary="gpt2", size="small", length=2048, tokens=300e9, band=
   next_token = objectives.NextToken()
   return Experiment(
     name=f"gpt3_{size}",
-    data=data.Text(
-      data.TFDS("c4"), data.HuggingFace(vocabulary), length
-    ),
+    data=data.Text(data.TFDS("c4"), data.HuggingFace(vocabulary), length),
     model=models.GPT(
       vocab_size=50_304,
       max_length=length,

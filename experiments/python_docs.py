@@ -36,7 +36,9 @@ def experiment(full=False, vocab_size=4096, length=256, width=256, depth=4, step
       dtype="bfloat16",
     ),
     objective=next_token,
-    optimizer=optim.Muon(optim.WarmupStableDecay(peak, warmup=steps // 25 + 1, decay=0.5), clip=1.0),
+    optimizer=optim.Muon(
+      optim.WarmupStableDecay(peak, warmup=steps // 25 + 1, decay=0.5), clip=1.0
+    ),
     steps=steps,
     batch_size=16,
     evals={"heldout": Eval(next_token)},

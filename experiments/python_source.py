@@ -28,7 +28,9 @@ def experiment(vocab_size=8192, length=512, width=384, depth=6, steps=6_000, pea
       dtype="bfloat16",
     ),
     objective=next_token,
-    optimizer=optim.Muon(optim.WarmupStableDecay(peak, warmup=steps // 50 + 1, decay=0.5), clip=1.0),
+    optimizer=optim.Muon(
+      optim.WarmupStableDecay(peak, warmup=steps // 50 + 1, decay=0.5), clip=1.0
+    ),
     steps=steps,
     batch_size=16,
     evals={"heldout": Eval(next_token, batches=64)},

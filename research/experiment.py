@@ -47,15 +47,15 @@ class Experiment:
   data: Any
   model: Any
   objective: Callable[..., Any] | None = None
-  optimizer: Any = None
+  optimizer: Any | None = None
   steps: int = 1
   batch_size: int = 1
   microbatches: int = 1
   seed: int = 0
   average: float | None = None
-  sharding: Sharding = Sharding()
+  sharding: Sharding = Sharding()  # noqa: RUF009 (frozen)
   evals: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  samples: Any = None
+  samples: Any | None = None
   baselines: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   save_every: int | None = None
   keep: int = 2
@@ -109,7 +109,8 @@ def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
     if parts is None:
       raise UserError(f"{whole}: {at} is {value!r}, which has no fields; set {at}=... itself.")
     raise UserError(
-      f"{whole}: {at} has no {head!r}.{nearest(head, parts)} It has {', '.join(parts) or 'nothing'}."
+      f"{whole}: {at} has no {head!r}.{nearest(head, parts)} "
+      f"It has {', '.join(parts) or 'nothing'}."
     )
   if rest:
     return _with(value, head, _replace(parts[head], rest, new, whole))
@@ -150,7 +151,7 @@ def check(new: Any, old: Any, hint: Any, path: str) -> Any:
   if not allowed:
     if isinstance(new, int) and not isinstance(new, bool) and _allows(hint or type(old), 1.0):
       return float(new)
-    wanted = _say(hint) if hint is not None else type(old).__name__
+    wanted = _say(type(old) if hint is None else hint)
     raise UserError(f"{path}={new!r} is {_article(type(new).__name__)}; {path} is {wanted}.")
   return new
 
@@ -160,9 +161,9 @@ def _same_kind(old: Any, new: Any) -> bool:
 
 
 def _allows(hint: Any, value: Any) -> bool:
-  """Whether `value` fits an annotation; annotations that are not plain types allow components."""
+  """Whether `value` fits an annotation; those that are not plain types stand for components."""
   if hint is None or hint is Any:
-    return hint is Any
+    return hint is Any and fields(value) is not None
   origin = typing.get_origin(hint)
   if origin in (typing.Union, types.UnionType):
     return any(_allows(type(None) if h is None else h, value) for h in typing.get_args(hint))
@@ -192,6 +193,8 @@ def _say(hint: Any) -> str:
     return " or ".join(_say(h) for h in typing.get_args(hint))
   if hint is type(None):
     return "None"
+  if hint is Any:
+    return "a component"
   return _article(hint.__name__) if isinstance(hint, type) else str(hint)
 
 

@@ -14,20 +14,21 @@ from research.experiment import Experiment
 from research.nn import platform
 
 
-def of_training(experiment: Experiment, params: Any, batch: dict[str, Any]) -> float:
+def of_training(experiment: Experiment, batch: dict[str, Any]) -> float:
   """FLOPs of one step's matrix products: three times the forward pass's.
 
   Args:
     experiment: its model and objective are traced.
-    params, batch: their shapes (`jax.ShapeDtypeStruct` leaves).
+    batch: shapes (`jax.ShapeDtypeStruct` leaves).
 
   Masked attention counts in full and recomputation not at all, as in the usual definition of
   model FLOPs utilization (Chowdhery et al. 2022, appendix B).
   """
-
-  score = nn.apply(experiment.objective, experiment.model)
+  key = jax.random.key(0)
+  initialize, score = (f(experiment.objective, experiment.model) for f in (nn.init, nn.apply))
   with platform.compiling_for("tpu"):  # the plain path, where every product is a dot_general
-    return 3 * count(jax.make_jaxpr(score)({"params": params}, batch).jaxpr)
+    variables = nn.meta.unbox(jax.eval_shape(initialize, key, batch))
+    return 3 * count(jax.make_jaxpr(score)(variables, batch).jaxpr)
 
 
 def count(jaxpr: Any) -> float:

@@ -62,7 +62,7 @@ class Recipe:
     """All experiments that it names, with the overrides applied to each."""
     function = functions(self.path)[self.function]
     value = function(**_checked(function, self.knobs, self.path))
-    values = [value] if isinstance(value, Experiment) else list(value)
+    values = list(value) if isinstance(value, Iterable) else [value]
     for item in values:
       if not isinstance(item, Experiment):
         raise UserError(
@@ -172,7 +172,9 @@ def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     )
     name, description = record["name"], record["description"]
   except (KeyError, TypeError, AttributeError) as error:
-    raise UserError(f"{workdir}/experiment.json lacks {error}; the run cannot be opened.") from error
+    raise UserError(
+      f"{workdir}/experiment.json lacks {error}; the run cannot be opened."
+    ) from error
   for experiment in made.experiments():
     if experiment.name == name:
       break
@@ -208,9 +210,7 @@ def remember(workdir: Path, recipe: Recipe, experiment: Experiment) -> None:
     old = read_record(workdir).get("description", {})
     new = experiment.describe()
     different = [
-      text
-      for text in differences(old, new)
-      if text.split(":")[0].split(".")[0] not in BOOKKEEPING
+      text for text in differences(old, new) if text.split(":")[0].split(".")[0] not in BOOKKEEPING
     ]
     if different:
       more = f" and {len(different) - 3} more" if len(different) > 3 else ""
@@ -238,7 +238,9 @@ def remember(workdir: Path, recipe: Recipe, experiment: Experiment) -> None:
     temporary.write_text(json.dumps(record, indent=1))
     temporary.replace(path)
   except OSError as error:
-    raise UserError(f"{workdir} cannot be written: {error.strerror}; give another --workdir.") from error
+    raise UserError(
+      f"{workdir} cannot be written: {error.strerror}; give another --workdir."
+    ) from error
 
 
 def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:

@@ -37,9 +37,7 @@ class Mean:
     return cls(jnp.sum(weighted), jnp.sum(weights), jnp.sum(weighted * values))
 
   def __add__(self, other: Mean) -> Mean:
-    return Mean(
-      self.total + other.total, self.weight + other.weight, self.squares + other.squares
-    )
+    return Mean(self.total + other.total, self.weight + other.weight, self.squares + other.squares)
 
   def mean(self) -> Array | float:
     """total / weight; zero where nothing was weighed, so that an empty shard is no NaN."""

@@ -101,7 +101,7 @@ def continuations(
   end: int,
 ) -> Iterator[np.ndarray]:
   """What the model of the run writes, as `generate.stream` yields it."""
-  key = jax.random.key(options.seed)
+  key = jax.random.key(options.seed, impl="threefry2x32")
   if experiment.optimizer is None:
     if options.step is not None:
       raise UserError(f"--step {options.step}: a counted model has no steps; drop it.")

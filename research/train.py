@@ -212,9 +212,7 @@ def _placements(layout: sharding.Layout, state: TrainState, boxed: Any) -> Train
       return layout.sharding([name or "." for name in box.names], value.shape)
     return layout.replicated
 
-  placed = jax.tree.map(
-    by_letters, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata)
-  )
+  placed = jax.tree.map(by_letters, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
   of_param = {
     path: (leaf.shape, place)
     for (path, leaf), place in zip(
@@ -253,7 +251,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   sources = {split: experiment.data.source(split) for split in splits}
   batch = abstract_batch(sources["train"], experiment.batch_size)
   program = build(experiment, experiment.sharding.make_mesh(), batch)
-  work = flops.of_training(experiment, program.abstract.params, batch)
+  work = flops.of_training(experiment, batch)
   tokens = tokens_of(batch)
   save_every = experiment.save_every or max(1, experiment.steps // 10)
 

@@ -1,4 +1,4 @@
-"""Checkpoints hold one layer at a time, and give back exactly what was saved or say what differs."""
+"""Checkpoints hold one layer at a time, and give back what was saved or say what differs."""
 
 import jax
 import jax.numpy as jnp

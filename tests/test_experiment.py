@@ -1,4 +1,4 @@
-"""An experiment is a value: it can be varied, overridden, described; mistakes are told in a line."""
+"""An experiment is a value: varied, overridden, described; mistakes are told in a line."""
 
 import dataclasses
 

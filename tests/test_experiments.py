@@ -40,9 +40,7 @@ def described(path):
 def contract(path):
   """The functions that make experiments: `experiment` and those that the docstring runs."""
   text = path.read_text().split('"""')[1]
-  return {"experiment"} | {
-    name for name in load.functions(path) if f"{path.name}:{name}" in text
-  }
+  return {"experiment"} | {name for name in load.functions(path) if f"{path.name}:{name}" in text}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from research import report
-from research.report import plots
 from research.errors import UserError
+from research.report import plots
 
 BASELINES = {"unigram": 6.2, "bigram": 4.9, "5-gram <b>": 4.0, "price $x$ & $y": 5.0}
 

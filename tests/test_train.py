@@ -163,16 +163,14 @@ def test_a_run_started_looped_goes_on_scanned(tiny, tmp_path):
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(tiny, tmp_path):
-  evals = {
-    f"by_{n}": Eval(objectives.NextToken(), every=6, batch_size=n) for n in (1, 3, 8)
-  }
+  evals = {f"by_{n}": Eval(objectives.NextToken(), every=6, batch_size=n) for n in (1, 3, 8)}
   finished, _, _ = run(dataclasses.replace(tiny, evals=evals), tmp_path)
   values = [finished.evaluations[name]["nats"] for name in evals]
   np.testing.assert_allclose(values, values[0], rtol=1e-6)
 
 
 def test_a_finished_run_is_not_run_again(tiny, tmp_path):
-  _, before, lines = run(tiny, tmp_path)
+  _, before, _ = run(tiny, tmp_path)
   finished, after, _ = run(tiny, tmp_path)
   assert finished.complete and finished.evaluations["heldout"]["nats"] > 0
   close(before, after, rtol=0, atol=0)

@@ -70,6 +70,4 @@ class Tail:
 
 def _check(heldout: float) -> None:
   if not 0 <= heldout < 1:
-    raise UserError(
-      f"heldout={heldout} is no fraction; choose one from 0 to below 1, such as 0.05"
-    )
+    raise UserError(f"heldout={heldout} is no fraction; choose one from 0 to below 1, such as 0.05")

@@ -36,7 +36,7 @@ class State:
 
   Attributes:
     cache: of the model: keys and values of all but the newest token.
-    token_B: the newest token.
+    token_B: the newest token; of the prompt, where nothing was written.
     written: how many tokens each text was given.
     over_B: which texts have ended.
   """
@@ -86,7 +86,7 @@ def stream(
   becomes is a function of its prompt and fold_in(key, b), whatever the other rows are.
 
   Two programs are compiled for a number of prompts, a length of them and a number of steps, both
-  rounded up to powers of two.
+  rounded up to powers of two: one reads the prompts, the other writes.
 
   Args:
     model: a decoder with `encode`, `table` and a "cache" collection, such as `models.GPT`.
@@ -94,9 +94,9 @@ def stream(
     prompts: B arrays of tokens, each at least one and at most `max_length`.
     steps: tokens to write at most.
     sampler: `Greedy()` or `Sample(...)`.
-    key: of all randomness.
+    key: of all randomness; of an implementation that can be vectorized, as Threefry.
     end: the end-of-text token; None where no token ends a text.
-    chunk: tokens to yield at a time, after the first.
+    chunk: tokens to yield at a time.
 
   Yields:
     (B, n) int32 tokens; where a text is over, `NOTHING`.
@@ -107,28 +107,32 @@ def stream(
   lengths = check(prompts, model.max_length)
   if steps < 1:
     raise UserError(f"steps={steps} writes nothing; choose at least 1.")
-  longest = min(_power_of_two(max(lengths)), model.max_length)
+  # All but the last token of the prompts are read at once; with the last one, writing begins.
+  longest = min(_power_of_two(max(lengths) - 1), model.max_length)
   tokens_BL = np.zeros((len(prompts), longest), np.int32)
   for row, prompt in zip(tokens_BL, prompts):
-    row[longest - len(prompt) :] = prompt
-  limits_B = np.minimum(steps, model.max_length + 1 - np.array(lengths))
+    row[longest - len(prompt) + 1 :] = prompt[:-1]
   plan = Plan(
     np.array(lengths, np.int32),
-    limits_B.astype(np.int32),
+    np.minimum(steps, model.max_length + 1 - np.array(lengths, np.int32)),
     jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(prompts))),
     np.int32(NOTHING if end is None else end),
   )
   slots = longest + min(_power_of_two(steps), model.max_length)
   params, shared = cast(params, model.dtype), _replicated(params)
-  state = _begin(model, sampler, slots, shared, params, tokens_BL, plan)
-  return _steps(partial(_continue, model, sampler, chunk, shared, params), state, plan)
+  state = State(
+    _read(model, slots, params, tokens_BL, plan.lengths_B - 1),
+    np.array([prompt[-1] for prompt in prompts], np.int32),
+    np.int32(0),
+    np.zeros(len(prompts), bool),
+  )
+  return _steps(partial(_write, model, sampler, chunk, shared, params, plan), state)
 
 
-def _steps(go_on, state: State, plan: Plan) -> Iterator[np.ndarray]:
-  yield np.asarray(state.token_B)[:, None]
+def _steps(go_on, state: State) -> Iterator[np.ndarray]:
   while not np.asarray(state.over_B).all():
     before = int(state.written)
-    state, tokens_BC = go_on(state, plan)
+    state, tokens_BC = go_on(state)
     yield np.asarray(tokens_BC)[:, : int(state.written) - before]
 
 
@@ -163,30 +167,26 @@ def _cast(params: Any, dtype: str) -> Any:
   return jax.tree_util.tree_map_with_path(narrow, params)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _begin(model, sampler, slots, shared, params, tokens_BL: Array, plan: Plan) -> State:
-  """Reads the prompts into a cache of so many slots, and writes the first token."""
+@partial(jax.jit, static_argnums=(0, 1))
+def _read(model, slots: int, params, tokens_BL: Array, lengths_B: Array) -> Any:
+  """A cache of so many slots, with the last `lengths_B` tokens of each row in it."""
   B, L = tokens_BL.shape
-  positions_BL = jnp.arange(L) - (L - plan.lengths_B[:, None])
+  positions_BL = jnp.arange(L) - (L - lengths_B[:, None])
   empty = {
     "index": jnp.zeros((), jnp.int32),
     "segments": jnp.zeros((B, slots), jnp.int32),
     "positions": jnp.zeros((B, slots), jnp.int32),
   }
+  variables = {"params": params, "cache": {"history": empty}}
   segments_BL = (positions_BL >= 0).astype(jnp.int32)
-  positions_BL = jnp.maximum(positions_BL, 0)
-  cache = {"history": empty}
-  logits_BV, cache = _predict(model, params, cache, tokens_BL, segments_BL, positions_BL)
-  written = jnp.zeros((), jnp.int32)
-  over_B = jnp.zeros((B,), bool)
-  return _write(sampler, shared, plan, logits_BV, cache, written, over_B)
+  inputs = tokens_BL, segments_BL, jnp.maximum(positions_BL, 0)
+  return model.apply(variables, *inputs, method="encode", mutable=["cache"])[1]["cache"]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)
-def _continue(model, sampler, chunk, shared, params, state: State, plan: Plan):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=6)
+def _write(model, sampler, chunk: int, shared, params, plan: Plan, state: State):
   """Writes up to `chunk` tokens: the new state, and (B, chunk) tokens or `NOTHING`."""
-  B = state.token_B.shape[0]
-  first = state.written
+  B, first = state.token_B.shape[0], state.written
 
   def going_on(carry):
     state, _ = carry
@@ -194,46 +194,32 @@ def _continue(model, sampler, chunk, shared, params, state: State, plan: Plan):
 
   def step(carry):
     state, tokens_BC = carry
-    # The newest token stands behind the prompt and all that was written before it.
-    positions_B = jnp.minimum(plan.lengths_B + state.written - 1, model.max_length - 1)
-    logits_BV, cache = _predict(
-      model,
-      params,
-      state.cache,
-      jnp.maximum(state.token_B, 0)[:, None],
-      jnp.ones((B, 1), jnp.int32),
-      positions_B[:, None],
+    # What is over goes on without being looked at; at most it stands on the last position.
+    positions_B = jnp.minimum(plan.lengths_B - 1 + state.written, model.max_length - 1)
+    inputs = state.token_B, jnp.ones_like(positions_B), positions_B
+    logits_BV, changed = model.apply(
+      {"params": params, "cache": state.cache},
+      *(x_B[:, None] for x_B in inputs),
+      method=_logits,
+      mutable=["cache"],
     )
-    new = _write(sampler, shared, plan, logits_BV, cache, state.written, state.over_B)
-    tokens_BC = jax.lax.dynamic_update_slice(
-      tokens_BC, new.token_B[:, None], (0, state.written - first)
-    )
-    return new, tokens_BC
+    keys_B = jax.vmap(jax.random.fold_in, (0, None))(plan.keys_B, state.written)
+    token_B = sampler(keys_B, logits_BV)
+    if shared is not None:
+      token_B = jax.lax.with_sharding_constraint(token_B, shared)
+    new_B = jnp.where(state.over_B, NOTHING, token_B)
+    at = (0, state.written - first)
+    tokens_BC = jax.lax.dynamic_update_slice(tokens_BC, new_B[:, None], at)
+    written = state.written + 1
+    over_B = state.over_B | (token_B == plan.end) | (written >= plan.limits_B)
+    return State(changed["cache"], token_B, written, over_B), tokens_BC
 
   tokens_BC = jnp.full((B, chunk), NOTHING, jnp.int32)
   return jax.lax.while_loop(going_on, step, (state, tokens_BC))
 
 
-def _predict(model, params, cache, tokens_BL, segments_BL, positions_BL):
-  """Logits (B, V) of what follows the last column, and the cache with all columns in it."""
-
-  def last(model, *inputs):
-    return unembed(model.encode(*inputs)[:, -1:], model.table())[:, 0]
-
-  inputs = tokens_BL, segments_BL, positions_BL
-  variables = {"params": params, "cache": cache}
-  logits_BV, changed = model.apply(variables, *inputs, method=last, mutable=["cache"])
-  return logits_BV, changed["cache"]
-
-
-def _write(sampler, shared, plan, logits_BV, cache, written, over_B) -> State:
-  """The state after one more token of every text that is not over."""
-  keys_B = jax.vmap(jax.random.fold_in, (0, None))(plan.keys_B, written)
-  token_B = jnp.where(over_B, NOTHING, sampler(keys_B, logits_BV))
-  if shared is not None:
-    token_B = jax.lax.with_sharding_constraint(token_B, shared)
-  over_B |= (token_B == plan.end) | (written + 1 >= plan.limits_B)
-  return State(cache, token_B, written + 1, over_B)
+def _logits(model, token_B1: Array, segments_B1: Array, positions_B1: Array) -> Array:
+  return unembed(model.encode(token_B1, segments_B1, positions_B1), model.table())[:, 0]
 
 
 def _replicated(params: Any) -> NamedSharding | None:

@@ -53,7 +53,7 @@ class Samples:
       self.encoded(vocabulary, model.max_length),
       steps=self.tokens,
       sampler=self.sampler,
-      key=jax.random.key(self.seed),
+      key=jax.random.key(self.seed, impl="threefry2x32"),
       end=vocabulary.end,
     )
     return [(prompt, vocabulary.decode(row[row >= 0])) for prompt, row in zip(self.prompts, tokens)]

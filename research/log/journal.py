@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TextIO
 
 import jax
 
-from research.log import lines, progress, stopwatch
 from research import metrics as measure
+from research.log import lines, progress, stopwatch
 
 FILES = ("metrics.jsonl", "samples.jsonl")
 

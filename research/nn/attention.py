@@ -99,8 +99,10 @@ def attend(
   Each of the G key/value heads serves H / G neighbouring query heads. A query that sees nothing
   gets zeros.
   """
-  if cpu.applies() and not (dropout is not None and dropout.acts()):
-    if (y_BLHK := cpu_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask)) is not None:
+  drops = dropout is not None and dropout.acts()
+  if cpu.applies() and not drops:
+    y_BLHK = cpu_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask)
+    if y_BLHK is not None:
       return y_BLHK
   B, L, H, K = q_BLHK.shape
   M, G = k_BMGK.shape[1:3]

@@ -58,10 +58,13 @@ def fence(x: Array) -> Array:
   return jax.lax.optimization_barrier(x)
 
 
-def contract(equation: str, x: Array, w: Array, *, dtype: DTypeLike) -> Array | None:
-  """`einsum(equation, x, w)` as one product of matrices, or None where it is not one.
+def contract(
+  equation: str, x: Array, w: Array, bias: Array | None, *, dtype: DTypeLike
+) -> Array | None:
+  """`einsum(equation, x, w) + bias` as one product of matrices, or None where it is not one.
 
-  Operands have the dtype of `x`, sums are float32 and so is the gradient of a float32 `w`.
+  Operands have the dtype of `x`, sums are float32 and so are the gradients of a float32 `w` and
+  `bias`; the latter has the last letters of the output.
   """
   plan = _plan(equation)
   if plan is None or x.dtype not in (jnp.float32, jnp.bfloat16):
@@ -70,7 +73,9 @@ def contract(equation: str, x: Array, w: Array, *, dtype: DTypeLike) -> Array | 
   inner = math.prod(sizes[letter] for letter in plan.contracted)
   x_MK = x.reshape(-1, inner)
   w_matrix = w.reshape((-1, inner) if plan.transposed else (inner, -1))
-  y_MN = _product(x_MK, w_matrix, plan.transposed, jnp.dtype(dtype))
+  if bias is not None:
+    bias = jnp.broadcast_to(bias, [sizes[letter] for letter in plan.columns]).reshape(-1)
+  y_MN = _product(x_MK, w_matrix, bias, plan.transposed, jnp.dtype(dtype))
   return y_MN.reshape([sizes[letter] for letter in plan.outputs])
 
 
@@ -79,6 +84,7 @@ class _Plan(NamedTuple):
   weight: str
   outputs: str
   contracted: str
+  columns: str  # of the output
   transposed: bool  # the weight is (out, in)
 
 
@@ -92,7 +98,7 @@ def _plan(equation: str) -> _Plan | None:
   transposed = weight.endswith(contracted)
   if not fits or not (transposed or weight.startswith(contracted)):
     return None
-  return _Plan(inputs, weight, outputs, contracted, transposed)
+  return _Plan(inputs, weight, outputs, contracted, columns, transposed)
 
 
 def dot(a_MK: Array, b: Array, *, transposed: bool = False) -> Array:
@@ -121,28 +127,36 @@ def transpose(x_MN: Array) -> Array:
   return fence(split.reshape(N, M))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _product(x_MK: Array, w: Array, transposed: bool, dtype: jnp.dtype) -> Array:
-  return dot(x_MK, w.astype(x_MK.dtype), transposed=transposed).astype(dtype)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _product(x_MK: Array, w: Array, bias_N: Array | None, transposed: bool, dtype) -> Array:
+  y_MN = dot(x_MK, w.astype(x_MK.dtype), transposed=transposed)
+  return (y_MN if bias_N is None else y_MN + bias_N).astype(dtype)
 
 
-def _product_forward(x_MK, w, transposed, dtype):
+def _product_forward(x_MK, w, bias_N, transposed, dtype):
   cast = w.astype(x_MK.dtype)
-  y_MN = dot(x_MK, cast, transposed=transposed).astype(dtype)
-  return y_MN, (x_MK, cast, jnp.zeros((), w.dtype))
+  y_MN = _product(x_MK, cast, bias_N, transposed, dtype)
+  return y_MN, (x_MK, cast, bias_N, jnp.zeros((), w.dtype))
 
 
 def _product_backward(transposed, dtype, saved, dy_MN):
-  x_MK, w, like_w = saved
-  dy_MN = dy_MN.astype(x_MK.dtype)
+  x_MK, w, bias_N, like_w = saved
+  # Made once: three products read it, and a sum that would make it again for itself.
+  dy_MN = fence(dy_MN.astype(x_MK.dtype))
   dx_MK = dot(dy_MN, w, transposed=not transposed)
   # Of the two operands and the result, the narrowest is what gets transposed.
   wide = x_MK.shape[1] > dy_MN.shape[1]
   if transposed:
-    dw = transpose(dot(transpose(x_MK), dy_MN)) if not wide else dot(transpose(dy_MN), x_MK)
+    dw = dot(transpose(dy_MN), x_MK) if wide else transpose(dot(transpose(x_MK), dy_MN))
   else:
     dw = transpose(dot(transpose(dy_MN), x_MK)) if wide else dot(transpose(x_MK), dy_MN)
-  return dx_MK.astype(x_MK.dtype), dw.astype(like_w.dtype)
+  dbias_N = None if bias_N is None else sum_rows(dy_MN).astype(bias_N.dtype)
+  return dx_MK.astype(x_MK.dtype), dw.astype(like_w.dtype), dbias_N
 
 
 _product.defvjp(_product_forward, _product_backward)
+
+
+def sum_rows(x_MN: Array) -> Array:
+  """(N,) float32, as a product with ones: five times as fast as XLA:CPU's own column sums."""
+  return dot(jnp.ones((4, x_MN.shape[0]), x_MN.dtype), x_MN)[0]

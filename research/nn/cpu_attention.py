@@ -5,6 +5,7 @@ for. Where a C++ compiler exists, `native/attention.cc` does the same without st
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +95,10 @@ def _backward(band, saved, dy_BLHK):
     dv_NMK += jnp.pad(_dot(_transpose(weights_NQM), dy_NQK, ((2,), (1,))), outside)
   dq_BLHK = _queries_first(jnp.concatenate(dq, axis=2) * K**-0.5, B)
   gradients = (dq_BLHK, _queries_first(dk_NMK[:, None], B), _queries_first(dv_NMK[:, None], B))
-  return (*(g.astype(dtype) for g in gradients), *(None if s is None else _zero(s) for s in segments))
+  return (
+    *(g.astype(dtype) for g in gradients),
+    *(None if s is None else _zero(s) for s in segments),
+  )
 
 
 blocked.defvjp(_forward, _backward)
@@ -105,7 +109,7 @@ def _blocks(L: int, M: int, causal: bool, window: int | None) -> list[tuple[int,
   count = min(BLOCKS, max(1, L // SMALLEST)) if causal or window is not None else 1
   edges = np.linspace(0, L, count + 1).astype(int).tolist()
   blocks = []
-  for start, stop in zip(edges, edges[1:]):
+  for start, stop in itertools.pairwise(edges):
     low = 0 if window is None else min(max(0, start - window + 1), M - 1)
     high = M if window is None else min(M, stop + window - 1)
     high = min(high, stop) if causal else high

@@ -59,17 +59,15 @@ def _forward(smoothing, x_ND, table_VD, targets_N, weights_N):
   (N, D), V, dtype = x_ND.shape, table_VD.shape[0], x_ND.dtype
   cast_VD = table_VD.astype(dtype)
   # Of the table's gradient, gᵀ x, transpose what is less: g, or once the result.
-  of_result = D * 4 < N * dtype.itemsize
+  of_result = N * dtype.itemsize > D * 4
 
   def step(carry, inputs):
     total, dtable = carry
     x_ND, targets_N, weights_N = inputs
     dlogits_NV, loss_N, *measured = _logits(smoothing, x_ND, cast_VD, targets_N, weights_N)
     dx_ND = dot(dlogits_NV, cast_VD).astype(dtype)
-    if of_result:
-      more = dot(transpose(x_ND), dlogits_NV)
-    else:
-      more = dot(transpose(dlogits_NV), x_ND)
+    pair = (x_ND, dlogits_NV) if of_result else (dlogits_NV, x_ND)
+    more = dot(transpose(pair[0]), pair[1])
     return (total + jnp.sum(loss_N * weights_N), dtable + more), (dx_ND, loss_N, *measured)
 
   pieces, inputs = _split(x_ND, table_VD, targets_N, weights_N)

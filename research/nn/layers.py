@@ -58,11 +58,11 @@ class Project(nn.Module):
     inputs, letters, outputs = self.equation.replace("->", ",").split(",")
     sizes = dict(zip(inputs, x.shape, strict=True)) | dict(self.sizes)
     init = self.kernel_init or _lecun_normal(letters, contracted=set(inputs) - set(outputs))
-    y = contract(self.equation, x, weight(self, "kernel", init, letters, sizes))
+    kernel, bias = weight(self, "kernel", init, letters, sizes), None
     if self.bias:
       letters = "".join(letter for letter in outputs if letter in letters)
-      y += weight(self, "bias", nn.initializers.zeros, letters, sizes).astype(y.dtype)
-    return y
+      bias = weight(self, "bias", nn.initializers.zeros, letters, sizes)
+    return contract(self.equation, x, kernel, bias)
 
 
 def weight(

@@ -7,15 +7,25 @@ from jax.typing import DTypeLike
 from research.nn import cpu
 
 
-def contract(equation: str, x: Array, w: Array, *, dtype: DTypeLike | None = None) -> Array:
-  """`einsum(equation, x, w)` of activations and one weight, in the dtype of the activations.
+def contract(
+  equation: str,
+  x: Array,
+  w: Array,
+  bias: Array | None = None,
+  *,
+  dtype: DTypeLike | None = None,
+) -> Array:
+  """`einsum(equation, x, w) + bias` of activations and one weight, in the activations' dtype.
 
   Args:
     equation: as `"BLD,DHK->BLHK"`.
     x: activations.
     w: a weight, float32; it is cast to the dtype of `x` for the product.
+    bias: has the last letters of the result, or None.
     dtype: of the result, if not that of `x`; the accumulator is float32 either way.
   """
-  if cpu.applies() and (y := cpu.contract(equation, x, w, dtype=dtype or x.dtype)) is not None:
+  dtype = dtype or x.dtype
+  if cpu.applies() and (y := cpu.contract(equation, x, w, bias, dtype=dtype)) is not None:
     return y
-  return jnp.einsum(equation, x, w.astype(x.dtype), preferred_element_type=dtype or x.dtype)
+  y = jnp.einsum(equation, x, w.astype(x.dtype), preferred_element_type=dtype)
+  return y if bias is None else y + bias.astype(dtype)

@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from research.log import lines
 from research.errors import UserError
+from research.log import lines
 from research.log.lines import Line
 
 SPLITS = ("train", "baseline", "model", "timing")  # every other split is an evaluation

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from research.log import lines
-from research.report import page, plots
 from research.log.lines import Line
 from research.log.progress import duration, short
+from research.report import page, plots
 from research.report.run import Run, Unit, read, units
 
 WIDE, NARROW, PANEL = (864, 400), (384, 330), (272, 150)
@@ -203,8 +203,7 @@ def _samples(run: Run) -> str:
     steps.setdefault(line.get("step"), []).append(shown)
   newest = sorted(steps, key=lambda step: _order(-lines.number(step)))
   parts = [
-    f"<h3>after step {page.text(_count(step))}</h3>{''.join(steps[step])}"
-    for step in newest[:1]
+    f"<h3>after step {page.text(_count(step))}</h3>{''.join(steps[step])}" for step in newest[:1]
   ]
   parts += [
     page.details(f"after step {_count(step)}", "".join(steps[step]))

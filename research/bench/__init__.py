@@ -1,0 +1,12 @@
+"""`research bench`: training and decoding against their peers, in one interleaved run.
+
+rounds   starts the workers, lets each run once a round in turn, and prints the table
+ours     our worker: the program that `research run` and `research sample` would run
+peers    the workers of PyTorch and Hugging Face; needs an interpreter that has them
+serve    what a worker does when it is asked
+machine  the limits of this machine: products and memory
+"""
+
+from research.bench.rounds import run
+
+__all__ = ["run"]

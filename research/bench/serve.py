@@ -1,0 +1,47 @@
+"""A worker of a benchmark: says that it is ready, then runs once whenever it is told to.
+
+Standard library only, for peers import it under an interpreter of their own.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def serve(run: Callable[[], Any], **facts: Any) -> None:
+  """Answers "go" on stdin with {"seconds": of one `run()`} on stdout until stdin ends.
+
+  Args:
+    run: does the work and returns when it is finished.
+    **facts: go with the first answer, as do the seconds of the first call, which compiles.
+  """
+  answers, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr  # prints of libraries go elsewhere
+  os.dup2(2, 1)
+
+  def answer(**values: Any) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+  first = seconds(run)
+  for _ in range(2):
+    run()
+  answer(first_seconds=first, **facts)
+  for _ in sys.stdin:
+    answer(seconds=seconds(run), peak_memory_bytes=peak_memory())
+
+
+def seconds(run: Callable[[], Any]) -> float:
+  began = time.perf_counter()
+  run()
+  return time.perf_counter() - began
+
+
+def peak_memory() -> int:
+  """Bytes that this process held at most, on the host."""
+  import resource
+
+  unit = 1 if sys.platform == "darwin" else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
