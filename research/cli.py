@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from research import __version__
+from research import __version__, memory
 from research.errors import UserError
 
 USAGE_ERROR = 2
@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not hasattr(options, "command"):
       parser.print_help()
       return 0
+    if arguments is None and options.command in (_run, _sample):
+      memory.restart()
     return options.command(options) or 0
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -160,10 +162,9 @@ def _describe(options) -> int:
 
 
 def _data(options) -> int:
-  from research import load
-  from research.data import preview
+  from research import data, load
 
-  preview.preview(load.recipe(options.file, options.words).experiment().data, rows=options.rows)
+  data.preview(load.recipe(options.file, options.words).experiment().data, rows=options.rows)
   return 0
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research import checkpoint, fit, generate, load
+from research import checkpoint, fit, generate, load, memory
 from research.data import load_vocabulary, vocabulary
 from research.errors import UserError
 from research.experiment import Experiment
@@ -21,7 +21,6 @@ from research.generate.language import NOTHING
 from research.generate.samples import opening
 from research.generate.sampling import Sampler
 from research.models.ngram import FittedNGram
-from research.nn import platform
 from research.sharding import Layout, Sharding
 
 # What a terminal would take for commands: a young model of bytes writes these, too.
@@ -35,7 +34,7 @@ def sample(options: argparse.Namespace) -> int:
     UserError: options that do not go together, no run, no checkpoint, or a prompt too long.
   """
   prompt, sampler = read_prompt(options), choose_sampler(options)
-  platform.prepare()
+  memory.keep()
   experiment, _ = load.open_run(options.workdir)
   words = open_vocabulary(experiment, options.workdir)
   full = write(

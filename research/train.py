@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from research import checkpoint, evaluate, flops, log, metrics, optim, sharding
+from research import checkpoint, evaluate, flops, log, memory, metrics, optim, sharding
 from research.data import pipeline
 from research.errors import UserError
 from research.experiment import Experiment
@@ -245,7 +245,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   A SIGTERM or SIGINT ends the run with a checkpoint at the step that it had reached.
   """
   workdir = Path(workdir)
-  platform.prepare()
+  memory.keep()
   process = (jax.process_index(), jax.process_count())
   splits = {"train", *(item.split for item in experiment.evals.values())}
   sources = {split: experiment.data.source(split) for split in splits}

@@ -2,8 +2,7 @@
 
 What was measured (two Zen 5 cores, jax 0.10), in order of effect:
 
-memory     XLA allocates what a step needs afresh in every step; glibc maps and unmaps it, and the
-           page faults take a fifth of the step. `prepare` tells it to keep what was freed.
+memory     glibc has to keep what was freed, see `research/memory.py`.
 bfloat16   a product of bfloat16 with a bfloat16 result is computed in float32, after two
            conversions; asked for a float32 result it is a kernel of the processor's own bfloat16
            instructions, twice as fast as float32. `contract` asks so, forward and backward.
@@ -13,10 +12,8 @@ attention  `cpu_attention.py`, and `native/attention.cc` where there is a compil
 loss       `cpu_cross_entropy.py`: the gradients along with the loss.
 """
 
-import ctypes
 import functools
 import math
-import platform as machine
 from typing import NamedTuple
 
 import jax
@@ -25,19 +22,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from research import sharding
+from research.nn import native
 from research.nn.platform import platform
-
-# The numbers of mallopt(3).
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-
-
-def prepare() -> None:
-  """Makes glibc keep freed memory for the next step; call it before the first computation."""
-  if machine.libc_ver()[0] == "glibc":
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_MMAP_MAX, 0)
-    libc.mallopt(_TRIM_THRESHOLD, -1)
-    libc.mallopt(_ARENA_MAX, 1)
 
 
 def compiler_options() -> dict[str, str]:
@@ -129,7 +115,9 @@ def transpose(x_MN: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _product(x_MK: Array, w: Array, bias_N: Array | None, transposed: bool, dtype) -> Array:
-  y_MN = dot(x_MK, w.astype(x_MK.dtype), transposed=transposed)
+  w = w.astype(x_MK.dtype)
+  fast = native.vectors_fit(x_MK, w, transposed) and native.available()
+  y_MN = (native.vectors if fast else dot)(x_MK, w, transposed=transposed)
   return (y_MN if bias_N is None else y_MN + bias_N).astype(dtype)
 
 

@@ -39,14 +39,6 @@ def fence(x: jax.Array) -> jax.Array:
   return cpu.fence(x)
 
 
-def prepare() -> None:
-  """What this machine wants to be told before its first computation."""
-  if platform() == "cpu":
-    from research.nn import cpu
-
-    cpu.prepare()
-
-
 def compiler_options() -> dict[str, str]:
   """What the compiler of this machine wants to be told with every program."""
   if platform() != "cpu":

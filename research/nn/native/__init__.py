@@ -5,12 +5,13 @@ callers go on in plain JAX. RESEARCH_NATIVE=0 turns them off.
 
 library      compiles the sources on first use and keeps the result
 attention    softmax(q k) v and its gradient without storing scores
-rows         the vocabulary loss and layer norm, row by row
-vectors      products of few rows and a bfloat16 weight, for decoding
+vectors      products of few rows and a weight, for decoding
 """
 
 from research.nn.native.attention import attention
 from research.nn.native.attention import fits as attention_fits
 from research.nn.native.library import available
+from research.nn.native.vectors import fits as vectors_fit
+from research.nn.native.vectors import vectors
 
-__all__ = ["attention", "attention_fits", "available"]
+__all__ = ["attention", "attention_fits", "available", "vectors", "vectors_fit"]

@@ -1,0 +1,179 @@
+"""What is particular to a CPU computes what the plain paths compute, and so do its C++ kernels."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.nn import Mask, attend, contract, native
+from research.nn.cpu import applies
+from research.nn.cross_entropy import cross_entropy
+from research.nn.platform import compiling_for
+from research.sharding import RULES, Layout, Sharding, use
+
+COMPILED = pytest.mark.skipif(not native.available(), reason="no AVX-512 with bfloat16, or no g++")
+TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
+
+
+@contextlib.contextmanager
+def one_cpu():
+  """The tests have eight devices; the CPU's own paths are for one."""
+  with use(Layout(Sharding().make_mesh(jax.devices()[:1]), RULES)):
+    assert applies()
+    yield
+
+
+@contextlib.contextmanager
+def without_kernels(monkeypatch):
+  with monkeypatch.context() as patch, one_cpu():
+    patch.setattr(native, "available", lambda: False)
+    yield
+
+
+def random(*shape, dtype="float32", seed=0):
+  return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def evaluated(function, *inputs):
+  """The value and the gradients of a function whose result is weighed unevenly."""
+
+  def total(*inputs):
+    y = function(*inputs).astype(jnp.float32)
+    return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)), y
+
+  gradients, y = jax.jit(jax.grad(total, tuple(range(len(inputs))), has_aux=True))(*inputs)
+  return [y, *gradients]
+
+
+def same(found, wanted, tolerance):
+  for a, b in zip(found, wanted, strict=True):
+    assert a.dtype == b.dtype
+    b = np.asarray(b, np.float32)
+    np.testing.assert_allclose(np.asarray(a, np.float32), b, atol=tolerance * np.abs(b).max())
+
+
+@DTYPES
+@pytest.mark.parametrize(
+  ("equation", "x", "w", "bias"),
+  [
+    ("BLD,DF->BLF", (2, 6, 8), (8, 24), (24,)),
+    ("BLD,DF->BLF", (2, 6, 24), (24, 8), (8,)),
+    ("BLD,DHK->BLHK", (2, 6, 8), (8, 3, 4), (3, 4)),
+    ("BLHK,HKD->BLD", (2, 6, 3, 4), (3, 4, 8), (8,)),
+    ("BLD,VD->BLV", (2, 6, 8), (11, 8), None),
+    ("BLD,VD->BLV", (2, 6, 12), (4, 12), None),
+  ],
+)
+def test_products_and_their_gradients_are_those_of_einsum(equation, x, w, bias, dtype):
+  inputs = [random(*x, dtype=dtype), random(*w, seed=1)]
+  inputs += [] if bias is None else [random(*bias, seed=2)]
+
+  def product(*inputs):
+    return contract(equation, *inputs)
+
+  with one_cpu():
+    found = evaluated(product, *inputs)
+  same(found, evaluated(product, *inputs), TOLERANCE[dtype])
+
+
+MASKS = {
+  "none": None,
+  "causal": Mask(causal=True),
+  "band": Mask(causal=True, window=17),
+  "window": Mask(window=9),
+  "documents": Mask(
+    causal=True,
+    segments_BL=jnp.asarray(np.repeat([[1, 2, 3, 0], [1, 1, 2, 2]], 40, axis=1)),
+  ),
+}
+
+
+@pytest.mark.parametrize("kernels", [pytest.param(True, marks=COMPILED), False])
+@pytest.mark.parametrize("G", [4, 2])
+@pytest.mark.parametrize("name", MASKS)
+@DTYPES
+def test_attention_and_its_gradients_are_the_plain_ones(name, G, dtype, kernels, monkeypatch):
+  q = random(2, 160, 4, 32, dtype=dtype)
+  k, v = (random(2, 160, G, 32, dtype=dtype, seed=seed) for seed in (1, 2))
+
+  def attention(q, k, v):
+    return attend(q, k, v, MASKS[name])
+
+  with one_cpu() if kernels else without_kernels(monkeypatch):
+    found = evaluated(attention, q, k, v)
+  # The plain path in float32 is exact for both.
+  exact = evaluated(attention, *(x.astype(jnp.float32) for x in (q, k, v)))
+  same([x.astype(jnp.float32) for x in found], exact, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}], ids=str)
+@pytest.mark.parametrize("pieces", [1, 5])
+@DTYPES
+def test_the_loss_and_its_gradients_are_the_plain_ones(settings, pieces, dtype, monkeypatch):
+  from research.nn import cpu_cross_entropy
+
+  B, L, D, V = 2, 21, 8, 30
+  if pieces > 1:
+    monkeypatch.setattr(cpu_cross_entropy, "LOGITS", V * 9)
+  x, table = random(B, L, D, dtype=dtype), random(V, D, seed=1)
+  targets = jnp.asarray(np.random.default_rng(2).integers(0, V, (B, L)))
+  weights = jnp.asarray(np.random.default_rng(3).uniform(size=(B, L)), jnp.float32)
+
+  def total(x, table):
+    entropy = cross_entropy(x, table, targets, weights, **settings)
+    return entropy.total, entropy
+
+  run = jax.value_and_grad(total, (0, 1), has_aux=True)
+  with one_cpu():
+    (_, found), gradients = jax.jit(run)(x, table)
+  (_, wanted), exact = jax.jit(run)(x, table)
+  same([*found[:3], *gradients], [*wanted[:3], *exact], TOLERANCE[dtype])
+
+
+@COMPILED
+@DTYPES
+@pytest.mark.parametrize("M", range(1, 9))
+@pytest.mark.parametrize(("N", "transposed"), [(96, False), (1024, False), (96, True), (211, True)])
+@pytest.mark.parametrize("K", [64, 224])
+def test_few_rows_times_a_weight_in_the_kernel(M, N, K, transposed, dtype):
+  x = random(M, K, dtype=dtype)
+  w = random(*((N, K) if transposed else (K, N)), dtype=dtype, seed=1)
+  assert native.vectors_fit(x, w, transposed)
+  y = jax.jit(native.vectors, static_argnames="transposed")(x, w, transposed=transposed)
+  exact = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w, np.float64)
+  np.testing.assert_allclose(y, exact, atol=2e-6 * np.abs(exact).max())
+
+
+@COMPILED
+def test_decoding_takes_the_kernel_and_training_does_not():
+  x, w = random(1, 1, 64, dtype="bfloat16"), random(64, 96)
+
+  def program(x, w):
+    with one_cpu():
+      return jax.jit(lambda x, w: contract("BLD,DF->BLF", x, w)).lower(x, w).as_text()
+
+  assert "research.Vectors" in program(x, w.astype("bfloat16"))
+  assert "research.Vectors" not in program(random(4, 8, 64, dtype="bfloat16"), w)
+
+
+def test_the_plain_paths_are_traced_for_other_machines():
+  x, w = random(1, 1, 64, dtype="bfloat16"), random(64, 96, dtype="bfloat16")
+  with one_cpu(), compiling_for("tpu"):
+    assert not applies()
+    text = jax.jit(lambda x, w: contract("BLD,DF->BLF", x, w)).lower(x, w).as_text()
+  assert "custom_call" not in text and "optimization_barrier" not in text
+
+
+def test_a_machine_without_a_compiler_goes_on_in_plain_jax(monkeypatch):
+  from research.nn.native import library
+
+  monkeypatch.setenv("CXX", "no-such-compiler")
+  with pytest.raises(RuntimeError, match=r"no C\+\+ compiler|lacks"):
+    library._library()
+  library.available.cache_clear()
+  assert library.available() is False
+  monkeypatch.delenv("CXX")
+  library.available.cache_clear()
