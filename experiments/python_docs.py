@@ -15,9 +15,10 @@ same text; `full`, in under an hour, at least 10 % below the 5-gram of all of th
 from research import Eval, Experiment, Samples, data, generate, models, objectives, optim
 
 
-def experiment(full=False, vocab_size=4096, length=256, width=256, depth=4, steps=600, peak=0.02):
+def experiment(full=False, vocab_size=4096, length=256, width=256, depth=4, steps=420, peak=0.02):
+  batch_size = 16
   if full:
-    width, depth, steps = 384, 6, 2000
+    width, depth, steps, batch_size = 384, 6, 640, 32
   tokens = data.SentencePiece(vocab_size)
   next_token = objectives.NextToken()
   return Experiment(
@@ -37,10 +38,10 @@ def experiment(full=False, vocab_size=4096, length=256, width=256, depth=4, step
     ),
     objective=next_token,
     optimizer=optim.Muon(
-      optim.WarmupStableDecay(peak, warmup=steps // 25 + 1, decay=0.5), clip=1.0
+      optim.WarmupStableDecay(peak, warmup=steps // 25 + 1, decay=0.5), weight_decay=0.1, clip=1.0
     ),
     steps=steps,
-    batch_size=16,
+    batch_size=batch_size,
     evals={"heldout": Eval(next_token)},
     samples=Samples(
       prompts=("Return a list of", "The with statement", "def ", ""),

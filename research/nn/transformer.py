@@ -106,16 +106,29 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD: Array) -> Array:
-    D, activate = x_BLD.shape[-1], ACTIVATIONS[self.activation]
+    D = x_BLD.shape[-1]
     shared = {"bias": self.bias, "init": self.kernel_init, "F": self.hidden}
     up_BLF = checkpoint_name(project("BLD,DF->BLF", **shared, name="up")(x_BLD), "hidden")
     if self.activation == "swiglu":
       gate_BLF = project("BLD,DF->BLF", **shared, name="gate")(x_BLD)
-      hidden_BLF = activate(checkpoint_name(gate_BLF, "hidden")) * up_BLF
+      gate_BLF = checkpoint_name(gate_BLF, "hidden")
+      hidden_BLF = _activate(self.activation, gate_BLF, up_BLF)
     else:
-      hidden_BLF = activate(up_BLF)
+      hidden_BLF = _activate(self.activation, up_BLF)
     down = project("BLF,FD->BLD", D=D, bias=self.bias, init=self.out_init, name="down")
     return checkpoint_name(down(hidden_BLF), "projected")
+
+
+@functools.partial(jax.checkpoint, static_argnums=0)
+def _activate(activation: str, x: Array, *factors: Array) -> Array:
+  """The activation times the factors, computed in float32: one pass over the memory.
+
+  The backward pass makes its intermediate values again rather than read them.
+  """
+  y = ACTIVATIONS[activation](x.astype(jnp.float32))
+  for factor in factors:
+    y *= factor.astype(jnp.float32)
+  return y.astype(x.dtype)
 
 
 class Stack(nn.Module):
