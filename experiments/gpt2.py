@@ -11,7 +11,8 @@ norm before each sublayer and once more at the end, residual projections scaled 
 depth) at the start, 50,257 byte-level BPE tokens (the table is padded to 50,304 for even
 division). The paper tuned its learning rates by hand and does not give them; the optimizer is
 nanoGPT's: AdamW, 6e-4, betas 0.9 and 0.95, decay 0.1, clip 1, 2,000 updates of warmup, 600,000
-in all. WebText was never released; OpenWebText is its reconstruction.
+in all. WebText was never released: `corpus` is any TFDS dataset prepared as ArrayRecord, C4 or,
+where one has prepared it, OpenWebText, WebText's reconstruction.
 
 Expect: 2.85 nats per token on OpenWebText for `small` (nanoGPT's reproduction: 4 days, 8 A100).
 """
@@ -21,12 +22,12 @@ from research import Eval, Experiment, Sharding, data, models, objectives, optim
 SIZES = {"small": (12, 768), "medium": (24, 1024), "large": (36, 1280), "xl": (48, 1600)}
 
 
-def experiment(vocabulary="gpt2", size="small", length=1024, steps=600_000, peak=6e-4):
+def experiment(vocabulary="gpt2", corpus="c4", size="small", length=1024, steps=600_000, peak=6e-4):
   depth, width = SIZES[size]
   next_token = objectives.NextToken()
   return Experiment(
     name=f"gpt2_{size}",
-    data=data.Text(data.TFDS("openwebtext"), data.HuggingFace(vocabulary), length),
+    data=data.Text(data.TFDS(corpus), data.HuggingFace(vocabulary), length),
     model=models.GPT(
       vocab_size=50_304,
       max_length=length,

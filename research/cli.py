@@ -111,9 +111,8 @@ def _parsers():
   bench = command("bench", _bench, "Time training and decoding against their peers.")
   bench.add_argument("kind", nargs="?", default="train", choices=("train", "decode"))
   bench.add_argument("--rounds", type=_count, default=5, help="interleaved rounds (default: 5)")
-  bench.add_argument(
-    "--size", default="mini", choices=("mini", "small"), help="small is GPT-2 124M"
-  )
+  sizes = ("tiny", "mini", "small")
+  bench.add_argument("--size", default="mini", choices=sizes, help="small is GPT-2 124M")
   bench.add_argument("--peers", action="store_true", help="also PyTorch and Hugging Face")
   bench.add_argument("--peer-python", type=Path, help="interpreter that has torch, transformers")
   return parser, commands

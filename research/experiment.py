@@ -61,6 +61,12 @@ class Experiment:
   keep: int = 2
   log_every: int = 10
 
+  def __post_init__(self):
+    for field in ("steps", "batch_size", "microbatches", "save_every", "keep", "log_every"):
+      value = getattr(self, field)
+      if value is not None and value < 1:
+        raise UserError(f"{field}={value} must be at least 1.")
+
   def vary(self, name: str, overrides: Mapping[str, Any]) -> Experiment:
     """This experiment under another name, with dotted overrides: an arm of an ablation."""
     return override(dataclasses.replace(self, name=f"{self.name}/{name}"), overrides)

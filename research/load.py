@@ -24,6 +24,9 @@ from typing import Any
 from research.errors import UserError, nearest
 from research.experiment import BOOKKEEPING, Experiment, check, override
 
+RESULTS = ("metrics.jsonl", "checkpoints", "model.npz")  # a folder without them holds no run yet
+WRITES = ("model", "average")  # the fields on which what a trained model writes depends
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -180,9 +183,12 @@ def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
       break
   else:
     raise UserError(f"{made.path} no longer names the experiment {name!r} of {workdir}.")
-  different = differences(description, experiment.describe())
+  different = _within(differences(description, experiment.describe()), WRITES)
   if different:
-    raise UserError(f"{made.path} has changed since {workdir} was run: {'; '.join(different[:4])}.")
+    raise UserError(
+      f"{made.path} has changed since {workdir} was run: {'; '.join(different[:4])}; "
+      "change it back, or run it again with another --workdir."
+    )
   return experiment, record
 
 
@@ -206,12 +212,9 @@ def remember(workdir: Path, recipe: Recipe, experiment: Experiment) -> None:
   path = Path(workdir) / "experiment.json"
   if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)*", experiment.name):
     raise UserError(f"name={experiment.name!r}: use letters, digits, '_', '-' and '.'.")
-  if path.is_file():
-    old = read_record(workdir).get("description", {})
-    new = experiment.describe()
-    different = [
-      text for text in differences(old, new) if text.split(":")[0].split(".")[0] not in BOOKKEEPING
-    ]
+  if path.is_file() and any((Path(workdir) / name).exists() for name in RESULTS):
+    changes = differences(read_record(workdir).get("description", {}), experiment.describe())
+    different = [text for text in changes if text not in _within(changes, BOOKKEEPING)]
     if different:
       more = f" and {len(different) - 3} more" if len(different) > 3 else ""
       raise UserError(
@@ -251,6 +254,11 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
     for path in {**old, **new}
     if old.get(path) != new.get(path)
   ]
+
+
+def _within(changes: list[str], fields: Sequence[str]) -> list[str]:
+  """Those of `differences` that are in the named fields of an experiment."""
+  return [text for text in changes if text.split(":")[0].split(".")[0] in fields]
 
 
 def _public(module: Any) -> dict[str, Callable[..., Any]]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from research import data
 from research.data.packing import Rows
 from research.errors import UserError
+from research.nn import Mask, show
 
 KEYS = ["tokens", "targets", "segments", "positions", "bytes"]
 END = 256
@@ -300,3 +301,11 @@ def test_preview_shows_text_and_returns_numbers():
   assert numbers["splits"]["train"]["bytes"] == text.prepare().raw_bytes("train")
   assert len(numbers["examples"]) == 2
   assert "tree" in console.file.getvalue()
+
+
+def test_the_picture_of_a_mask_is_the_mask():
+  segments = np.repeat([1, 2, 0], [3, 2, 1])
+  drawn = data.picture(segments, lines=6).splitlines()
+  mask = show(Mask(causal=True, segments_BL=segments[None]), 6).splitlines()
+  assert drawn == ["".join(2 * c for c in line[: i + 1]) for i, line in enumerate(mask)]
+  assert data.picture(segments, lines=2).splitlines() == ["##", "..::"]

@@ -146,7 +146,7 @@ def replace(prepared, **changes):
   [
     ({"split": "trian"}, "no split 'trian'; choose from .*Did you mean 'train'"),
     ({"field": "txt"}, "no field 'txt'; there are: .*Did you mean 'text'"),
-    ({"name": "somebodies"}, "TFDS has no dataset 'somebodies'"),
+    ({"name": "somebodies"}, "holds no dataset 'somebodies'"),
     ({"name": "python_doc"}, "Did you mean 'python_docs'"),
     ({"name": "mnist"}, "run: tfds build mnist --file_format=array_record --data_dir="),
     ({"name": "huggingface:squad"}, "only TFDS's own datasets"),

@@ -120,8 +120,10 @@ def test_a_run_folder_remembers_its_experiment(file, tmp_path):
 
 def test_a_run_folder_refuses_another_experiment(file, tmp_path):
   recipe = load.recipe(str(file))
-  load.remember(tmp_path / "run", recipe, recipe.experiment())
   other = load.recipe(str(file), ["width=16"])
+  load.remember(tmp_path / "run", other, other.experiment())
+  load.remember(tmp_path / "run", recipe, recipe.experiment())  # nothing was run yet
+  (tmp_path / "run" / "metrics.jsonl").touch()
   with pytest.raises(UserError, match=r"another experiment \(model.width: 32 -> 16\)"):
     load.remember(tmp_path / "run", other, other.experiment())
   more = load.recipe(str(file), ["log_every=1"])

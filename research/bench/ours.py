@@ -13,7 +13,7 @@ import numpy as np
 
 from research import flops, generate, memory, train
 from research.bench.serve import serve
-from research.bench.sizes import NEW, PROMPT, TRAIN, Size, parse
+from research.bench.sizes import NEW, PROMPT, SIZES, TRAIN, Size
 from research.data import pipeline
 from research.experiment import Experiment
 from research.generate.language import cast
@@ -105,9 +105,9 @@ def main() -> None:
   kind, size, dtype, *texts = sys.argv[1:]
   memory.keep()
   if kind == "train":
-    training(parse(size), dtype)
+    training(SIZES[size], dtype)
   else:
-    decoding(parse(size), dtype, int(texts[0]))
+    decoding(SIZES[size], dtype, int(texts[0]))
 
 
 if __name__ == "__main__":

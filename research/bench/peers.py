@@ -16,7 +16,7 @@ import sys
 
 import torch
 from serve import serve
-from sizes import NEW, PROMPT, TRAIN, Size, parse
+from sizes import NEW, PROMPT, SIZES, TRAIN, Size
 from torch import nn
 from torch.nn import functional
 
@@ -138,9 +138,9 @@ def main() -> None:
   kind, size, dtype, *texts, peer = sys.argv[1:]
   torch.manual_seed(0)
   if kind == "train":
-    training(parse(size), dtype, peer)
+    training(SIZES[size], dtype, peer)
   else:
-    decoding(parse(size), dtype, int(texts[0]))
+    decoding(SIZES[size], dtype, int(texts[0]))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ class Size:
   vocab_size: int
 
 
-SIZES = (Size("mini", 6, 384, 6, 8_192), Size("small", 12, 768, 12, 50_257))
-TRAIN = {"mini": (256, 16), "small": (256, 2)}  # length, batch size
+TINY = Size("tiny", depth=2, width=64, heads=2, vocab_size=512)
+MINI = Size("mini", depth=6, width=384, heads=6, vocab_size=8_192)
+SMALL = Size("small", depth=12, width=768, heads=12, vocab_size=50_257)  # GPT-2 124M
+SIZES = {size.name: size for size in (TINY, MINI, SMALL)}
+TRAIN = {"tiny": (64, 4), "mini": (256, 16), "small": (256, 2)}  # length, batch size
 PROMPT, NEW = 32, 64  # tokens of a text that is decoded
-
-
-def parse(name: str) -> Size:
-  return next(size for size in SIZES if size.name == name)

@@ -10,7 +10,7 @@ preview      what a dataset looks like
 
 from research.data.files import Files
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
-from research.data.preview import preview
+from research.data.preview import picture, preview
 from research.data.splits import ByHash, Tail
 from research.data.text import PreparedText, Text
 from research.data.tfds import TFDS
@@ -34,5 +34,6 @@ __all__ = [
   "batches",
   "epoch",
   "load_vocabulary",
+  "picture",
   "preview",
 ]

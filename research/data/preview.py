@@ -14,6 +14,7 @@ from research.data.text import Text
 
 BORDER = "\u2502"  # between two segments of a row
 BATCHES = 50  # timed
+MASK = 16  # lines of the picture of a mask
 
 
 def preview(
@@ -36,7 +37,8 @@ def preview(
 
   Returns:
     vocab_size, lossless, documents and bytes and tokens and rows per split, bytes_per_token,
-    padding (share of a train epoch), tokens_per_second, duplicates, empty, changed, examples.
+    padding (share of a train epoch), tokens_per_second, duplicates, empty, changed, examples,
+    masks.
   """
   prepared = dataset.prepare()
   source = prepared.source("train")
@@ -55,6 +57,7 @@ def preview(
   numbers["tokens_per_second"] = _speed(source, batch_size, seed)
   first = next(pipeline.batches(source, rows, seed=seed, threads=0))
   numbers["examples"] = [_pieces(prepared.vocabulary, first, row) for row in range(rows)]
+  numbers["masks"] = [picture(first["segments"][row]) for row in range(rows)]
   _print(numbers, dataset, width, console)
   return numbers
 
@@ -87,13 +90,31 @@ def _pieces(vocabulary, batch: pipeline.Batch, row: int) -> list[str]:
   return [vocabulary.decode(targets[segments == i]) for i in range(1, int(segments.max()) + 1)]
 
 
+def picture(segments_L: np.ndarray, lines: int = MASK) -> str:
+  """Which tokens (columns) each token (lines) of a row sees: `##` all, `::` some, `..` none.
+
+  A token sees those before it in its own document; padding, segment 0, sees nothing.
+  """
+  lines = min(lines, len(segments_L))
+  edges = np.linspace(0, len(segments_L), lines + 1).astype(int)[:-1]
+  same_LL = (segments_L[:, None] == segments_L) & (segments_L > 0)
+  seen_LL = np.tril(same_LL).astype(int)
+
+  def blocks(x_LL):
+    return np.add.reduceat(np.add.reduceat(x_LL, edges, axis=0), edges, axis=1)
+
+  seen, whole = blocks(seen_LL), blocks(np.tril(np.ones_like(seen_LL)))
+  marks = np.where(seen == 0, "..", np.where(seen == whole, "##", "::"))
+  return "\n".join("".join(line[: i + 1]) for i, line in enumerate(marks))
+
+
 def _print(numbers: dict[str, Any], dataset: Text, width: int, console) -> None:
   import rich.console
   import rich.table
   import rich.text
 
   console = console or rich.console.Console()
-  for pieces in numbers["examples"]:
+  for pieces, mask in zip(numbers["examples"], numbers["masks"]):
     shown = rich.text.Text(f"{len(pieces)} segments, {dataset.length} tokens\n", style="dim")
     left = width
     for i, piece in enumerate(pieces):
@@ -104,6 +125,7 @@ def _print(numbers: dict[str, Any], dataset: Text, width: int, console) -> None:
       left -= len(piece)
     shown.append("" if left >= 0 else " ...", style="dim")
     console.print(shown)
+    console.print(rich.text.Text(f"\nwho sees whom:\n{mask}", style="dim"))
     console.rule()
   table = rich.table.Table("", *SPLITS)
   for name in numbers["splits"]["train"]:

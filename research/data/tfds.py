@@ -91,17 +91,16 @@ class TFDS:
         prepared = False
         if base.partition("/")[0] not in names:
           raise UserError(
-            f"TFDS has no dataset {self.name!r}, and {data_dir or '~/tensorflow_datasets'} holds "
-            f"none.{nearest(self.name, names)}"
+            f"{data_dir or '~/tensorflow_datasets'} holds no dataset {self.name!r}."
+            f"{nearest(self.name, names)} {_advice(self)}"
           ) from None
       except (ImportError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"TFDS cannot open {self.name!r}: {lines[0]}") from None
     if not prepared:
       raise UserError(
-        f"{self.name} is not prepared as ArrayRecord in {data_dir or '~/tensorflow_datasets'}; "
-        f"on a machine with TensorFlow run: tfds build {self.name} --file_format=array_record"
-        + (f" --data_dir={self.data_dir}" if self.data_dir else "")
+        f"{self.name} is not prepared as ArrayRecord in {data_dir or '~/tensorflow_datasets'}. "
+        + _advice(self)
       )
     return builder
 
@@ -149,6 +148,12 @@ class TFDS:
         f"{self.name} has no field {self.field!r}; there are: {', '.join(names)}."
         f"{nearest(self.field, names)} Choose with field=..."
       )
+
+
+def _advice(dataset: TFDS) -> str:
+  folder = f" --data_dir={dataset.data_dir}" if dataset.data_dir else ""
+  command = f"tfds build {dataset.name} --file_format=array_record{folder}"
+  return f"On a machine with TensorFlow run: {command}"
 
 
 def _damaged(builder, what: object) -> str:
