@@ -13,7 +13,7 @@ nats a letter exactly; the GPT, on names that it has not seen, near 2.0 after a 
 from research import Eval, Experiment, Samples, data, generate, models, objectives, optim
 
 
-def experiment(file, width=64, depth=4, steps=3_000, peak=2e-3):
+def experiment(file: str, width=64, depth=4, steps=3_000, peak=2e-3):
   next_token = objectives.NextToken()
   return Experiment(
     name="names",
@@ -31,7 +31,7 @@ def experiment(file, width=64, depth=4, steps=3_000, peak=2e-3):
   )
 
 
-def bigram(file):
+def bigram(file: str):
   """The count of every pair of letters over the count of its first: nothing is held out."""
   return Experiment(
     name="names_bigram",

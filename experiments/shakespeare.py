@@ -13,7 +13,7 @@ two cores) at most 1.60; nanoGPT's best on a GPU is 1.4697.
 from research import Eval, Experiment, Samples, data, generate, models, objectives, optim
 
 
-def experiment(file, width=256, depth=6, length=256, steps=1_000, peak=0.02, dropout=0.1):
+def experiment(file: str, width=256, depth=6, length=256, steps=1_000, peak=0.02, dropout=0.1):
   """Our own setting: a modern decoder, Muon, a larger context."""
   next_token = objectives.NextToken()
   return Experiment(
@@ -44,7 +44,7 @@ def experiment(file, width=256, depth=6, length=256, steps=1_000, peak=0.02, dro
   )
 
 
-def nanogpt(file, steps=2_000, peak=1e-3):
+def nanogpt(file: str, steps=2_000, peak=1e-3):
   """nanoGPT's setting for a laptop without a GPU: batch 12, context 64, AdamW, no dropout."""
   next_token = objectives.NextToken()
   return Experiment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import os
 import sys
@@ -201,8 +202,10 @@ def _explain_file(target: str, parser) -> int:
   for knob in parameters:
     default = "needed" if knob.default is knob.empty else repr(knob.default)
     print(f"  {knob.name:<28} {default}")
-  if any(knob.default is knob.empty for knob in parameters):
+  needed = [knob for knob in parameters if knob.default is knob.empty]
+  if any(knob.annotation not in (str, "str") for knob in needed):
     return 0
+  recipe = dataclasses.replace(recipe, knobs={knob.name: knob.name.upper() for knob in needed})
   print("\nfields that dotted names override (path=value), as the defaults make them:")
   for path, text in recipe.experiments()[0].describe().items():
     print(f"  {path:<36} {text}")

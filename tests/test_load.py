@@ -30,7 +30,7 @@ def sweep():
     yield experiment().vary(f"seed_{seed}", {"seed": seed})
 
 
-def needy(file):
+def needy(file: str):
   return experiment(corpus=file)
 '''
 
@@ -108,6 +108,12 @@ def test_help_of_a_file_shows_knobs_and_fields(file, capsys):
   assert main(["run", str(file), "--help"]) == 0
   out = capsys.readouterr().out
   assert "A file under test." in out and "width" in out and "optimizer.learning_rate" in out
+
+
+def test_help_of_a_file_that_needs_a_file_shows_fields_all_the_same(file, capsys):
+  assert main(["run", f"{file}:needy", "--help"]) == 0
+  out = capsys.readouterr().out
+  assert "needed" in out and "data.documents.pattern" in out and "'FILE'" in out
 
 
 def test_a_run_folder_remembers_its_experiment(file, tmp_path):
