@@ -13,7 +13,7 @@ two cores) at most 1.60; nanoGPT's best on a GPU is 1.4697.
 from research import Eval, Experiment, Samples, data, generate, models, objectives, optim
 
 
-def experiment(file: str, width=256, depth=6, length=256, steps=1_000, peak=0.02, dropout=0.1):
+def experiment(file: str, width=256, depth=4, length=256, steps=800, peak=0.02):
   """Our own setting: a modern decoder, Muon, a larger context."""
   next_token = objectives.NextToken()
   return Experiment(
@@ -29,12 +29,11 @@ def experiment(file: str, width=256, depth=6, length=256, steps=1_000, peak=0.02
       positions="rotary",
       activation="swiglu",
       bias=False,
-      dropout=dropout,
       dtype="bfloat16",
     ),
     objective=next_token,
     optimizer=optim.Muon(
-      optim.WarmupStableDecay(peak, warmup=steps // 20 + 1, decay=0.5), clip=1.0
+      optim.WarmupStableDecay(peak, warmup=steps // 20 + 1, decay=0.5), weight_decay=0.1, clip=1.0
     ),
     steps=steps,
     batch_size=32,

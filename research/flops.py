@@ -59,10 +59,10 @@ def _inner(params: dict[str, Any]):
         yield item
 
 
-def peak(experiment: Experiment) -> float:
-  """FLOP/s of a large matrix product in the model's dtype on all devices, measured now."""
-  dtype = jnp.dtype(getattr(experiment.model, "dtype", "float32"))
-  n = 2048 if jax.default_backend() == "cpu" else 8192
+def peak(dtype: str) -> float:
+  """FLOP/s of a large matrix product with operands of `dtype` on all devices, measured now."""
+  on_cpu = jax.default_backend() == "cpu"
+  n = 2048 if on_cpu else 8192
   # Products as the models make them: operands in the compute dtype, sums in float32.
   product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32))
   a = jnp.ones((n, n), dtype)
@@ -72,5 +72,4 @@ def peak(experiment: Experiment) -> float:
     began = time.perf_counter()
     jax.block_until_ready(product(a, a))
     best = min(best, time.perf_counter() - began)
-  devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
-  return 2.0 * n**3 / best * devices
+  return 2.0 * n**3 / best * (1 if on_cpu else jax.device_count())

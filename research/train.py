@@ -284,7 +284,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
       steps=experiment.steps,
       start=start,
       every=experiment.log_every,
-      peak_flops=flops.peak(experiment),
+      peak_flops=flops.peak(getattr(experiment.model, "dtype", "float32")),
     ) as journal,
   ):
     parameters = sum(x.size for x in jax.tree.leaves(state.params))

@@ -4,7 +4,7 @@ rounds   starts the workers, lets each run once a round in turn, and prints the 
 ours     our worker: the program that `research run` and `research sample` would run
 peers    the workers of PyTorch and Hugging Face; needs an interpreter that has them
 serve    what a worker does when it is asked
-machine  the limits of this machine: products and memory
+machine  how fast memory is read
 """
 
 from research.bench.rounds import run

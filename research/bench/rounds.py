@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from research import memory
+from research.bench.machine import memory_speed
 from research.errors import UserError
 from research.log.progress import short
 
@@ -169,11 +170,11 @@ def _worker(entry: Entry) -> Iterator[_Worker]:
 
 def _limit(facts: dict[str, Any], dtype: str) -> tuple[str, float, float]:
   """What bounds the work: its name, how much of it one run needs, and how much a second has."""
-  from research.bench import machine
-
   if "flops" in facts:
-    return "of product peak", facts["flops"], machine.products(dtype)
-  return "of memory speed", facts["bytes"], machine.memory()
+    from research import flops
+
+    return "of product peak", facts["flops"], flops.peak(dtype)
+  return "of memory speed", facts["bytes"], memory_speed()
 
 
 def _table(what, entries, facts, seconds, held, limit):
