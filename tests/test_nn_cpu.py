@@ -10,6 +10,7 @@ import pytest
 from research.nn import Mask, attend, contract, native
 from research.nn.cpu import applies
 from research.nn.cross_entropy import cross_entropy
+from research.nn.matmul import contract_all
 from research.nn.platform import compiling_for
 from research.sharding import RULES, Layout, Sharding, use
 
@@ -77,6 +78,29 @@ def test_products_and_their_gradients_are_those_of_einsum(equation, x, w, bias, 
   with one_cpu():
     found = evaluated(product, *inputs)
   same(found, evaluated(product, *inputs), TOLERANCE[dtype])
+
+
+@DTYPES
+@pytest.mark.parametrize("biased", [True, False])
+def test_products_of_one_input_together_are_each_alone(biased, dtype):
+  x = random(2, 40, 8, dtype=dtype)
+  weights = [random(8, 3, 4, seed=1), random(8, 1, 4, seed=2), random(8, 24, seed=3)]
+  biases = [random(*w.shape[1:], seed=4) if biased else None for w in weights]
+  equations = ["BLD,DHK->BLHK", "BMD,DGK->BMGK", "BLD,DF->BLF"]
+
+  def together(x, weights, biases):
+    ys = contract_all(list(zip(equations, weights, biases)), x)
+    return jnp.concatenate([y.reshape(2, 40, -1) for y in ys], axis=2)
+
+  def run(x, weights, biases):
+    y, pull = jax.vjp(together, x, weights, biases)
+    return jax.tree.leaves((y, pull(jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype))))
+
+  with one_cpu():
+    found = jax.jit(run)(x, weights, biases)
+    text = jax.jit(together).lower(x, weights, biases).as_text()
+  assert text.count("stablehlo.dot_general") == 1
+  same(found, jax.jit(run)(x, weights, biases), TOLERANCE[dtype])
 
 
 MASKS = {

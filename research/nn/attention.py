@@ -7,7 +7,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from research.nn import cpu, cpu_attention
-from research.nn.layers import Dropout, Initializer, project
+from research.nn.layers import Dropout, Initializer, project, project_all
 from research.nn.masks import Mask
 from research.nn.positions import rotate
 
@@ -24,7 +24,7 @@ class Attention(nn.Module):
     kv_heads: key and value heads, shared by heads / kv_heads queries each (Ainslie et al., 2023,
       grouped queries); as many as `heads` where not given.
     key_size: of one head; the width divided by `heads` where not given.
-    rotary: the base of rotary positions; none where not given.
+    rotary: the base of rotary positions of a text to itself; none where not given.
     bias: of the four projections.
     dropout: of the attention weights.
     kernel_init, out_init: of the first three kernels, and of the last.
@@ -53,24 +53,26 @@ class Attention(nn.Module):
     shared = {"bias": self.bias, "init": self.kernel_init, "K": K}
     keeping = self.is_mutable_collection("cache") and not self.is_initializing()
 
-    q_BLHK = project("BLD,DHK->BLHK", **shared, H=H, name="query")(x_BLD)
-    if self.rotary:
-      q_BLHK = rotate(q_BLHK, positions_BL, self.rotary)
-
-    if memory_BMD is not None and keeping and self.has_variable("cache", "keys"):
-      k_BMGK, v_BMGK = self.get_variable("cache", "keys"), self.get_variable("cache", "values")
-    else:
-      source_BMD = x_BLD if memory_BMD is None else memory_BMD
-      k_BMGK = project("BMD,DGK->BMGK", **shared, G=G, name="key")(source_BMD)
-      v_BMGK = project("BMD,DGK->BMGK", **shared, G=G, name="value")(source_BMD)
+    query = project("BLD,DHK->BLHK", **shared, H=H, name="query")
+    key = project("BMD,DGK->BMGK", **shared, G=G, name="key")
+    value = project("BMD,DGK->BMGK", **shared, G=G, name="value")
+    if memory_BMD is None:
+      q_BLHK, k_BMGK, v_BMGK = project_all(x_BLD, query, key, value)
       if self.rotary:
+        q_BLHK = rotate(q_BLHK, positions_BL, self.rotary)
         k_BMGK = rotate(k_BMGK, positions_BL, self.rotary)
-      if keeping and memory_BMD is not None:
-        self.put_variable("cache", "keys", k_BMGK)
-        self.put_variable("cache", "values", v_BMGK)
-      elif keeping and mask is not None and mask.offset is not None:
+      if keeping and mask is not None and mask.offset is not None:
         k_BMGK = self._append("keys", k_BMGK, mask)
         v_BMGK = self._append("values", v_BMGK, mask)
+    else:
+      q_BLHK = query(x_BLD)
+      if keeping and self.has_variable("cache", "keys"):
+        k_BMGK, v_BMGK = self.get_variable("cache", "keys"), self.get_variable("cache", "values")
+      else:
+        k_BMGK, v_BMGK = project_all(memory_BMD, key, value)
+      if keeping:
+        self.put_variable("cache", "keys", k_BMGK)
+        self.put_variable("cache", "values", v_BMGK)
 
     q_BLHK, k_BMGK, v_BMGK = checkpoint_name((q_BLHK, k_BMGK, v_BMGK), "qkv")
     y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout))

@@ -14,16 +14,21 @@ loss       `cpu_cross_entropy.py`: the gradients along with the loss.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
 from research import sharding
 from research.nn import native
 from research.nn.platform import platform
+
+FEWEST_ROWS = 64  # of activations for which weights are copied side by side
+Product = tuple[str, Array, Array | None]  # equation, weight, bias
 
 
 def compiler_options() -> dict[str, str]:
@@ -63,6 +68,31 @@ def contract(
     bias = jnp.broadcast_to(bias, [sizes[letter] for letter in plan.columns]).reshape(-1)
   y_MN = _product(x_MK, w_matrix, bias, plan.transposed, jnp.dtype(dtype))
   return y_MN.reshape([sizes[letter] for letter in plan.outputs])
+
+
+def contract_all(products: Sequence[Product], x: Array) -> list[Array] | None:
+  """`contract` of one `x` with several weights side by side, or None where that is not faster.
+
+  One product of many columns is nearer the peak than several of few, and its backward pass reads
+  `x` once and adds nothing up.
+  """
+  plans = [_plan(equation) for equation, *_ in products]
+  if (
+    x.dtype not in (jnp.float32, jnp.bfloat16) or None in plans or any(p.transposed for p in plans)
+  ):
+    return None
+  inputs, weights, biases = x.shape, [w for _, w, _ in products], [bias for *_, bias in products]
+  contracted = len(plans[0].contracted)
+  inner = math.prod(inputs[-contracted:])
+  x_MK = x.reshape(-1, inner)
+  alike = len({(p.contracted, bias is None) for p, bias in zip(plans, biases)}) == 1
+  if not alike or len(x_MK) < FEWEST_ROWS:
+    return None
+  w_KN = jnp.concatenate([w.reshape(inner, -1) for w in weights], axis=1)
+  bias_N = None if None in biases else jnp.concatenate([bias.reshape(-1) for bias in biases])
+  ends = np.cumsum([w.size // inner for w in weights])[:-1]
+  ys = jnp.split(_product(x_MK, w_KN, bias_N, False, x.dtype), ends, axis=1)
+  return [y.reshape(*inputs[:-contracted], *w.shape[contracted:]) for y, w in zip(ys, weights)]
 
 
 class _Plan(NamedTuple):

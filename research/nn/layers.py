@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from research.nn.matmul import contract
+from research.nn.matmul import contract, contract_all
 from research.sharding import constrain
 
 Initializer = Callable[..., Array]  # (key, shape, dtype) -> weights
@@ -53,8 +53,12 @@ class Project(nn.Module):
   bias: bool
   kernel_init: Initializer | None
 
-  @nn.compact
   def __call__(self, x: Array) -> Array:
+    return contract(self.equation, x, *self.weights(x))
+
+  @nn.compact
+  def weights(self, x: Array) -> tuple[Array, Array | None]:
+    """The kernel and the bias for an input of the shape of `x`."""
     inputs, letters, outputs = self.equation.replace("->", ",").split(",")
     sizes = dict(zip(inputs, x.shape, strict=True)) | dict(self.sizes)
     init = self.kernel_init or _lecun_normal(letters, contracted=set(inputs) - set(outputs))
@@ -62,7 +66,12 @@ class Project(nn.Module):
     if self.bias:
       letters = "".join(letter for letter in outputs if letter in letters)
       bias = weight(self, "bias", nn.initializers.zeros, letters, sizes)
-    return contract(self.equation, x, kernel, bias)
+    return kernel, bias
+
+
+def project_all(x: Array, *projections: Project) -> list[Array]:
+  """Several projections of one input, which some machines compute faster together."""
+  return contract_all([(p.equation, *p.weights(x)) for p in projections], x)
 
 
 def weight(

@@ -1,4 +1,6 @@
-"""The one dense product of activations and weights; every layer goes through it."""
+"""The dense product of activations and weights; every layer goes through it."""
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array
@@ -29,3 +31,10 @@ def contract(
     return y
   y = jnp.einsum(equation, x, w.astype(x.dtype), preferred_element_type=dtype)
   return y if bias is None else y + bias.astype(dtype)
+
+
+def contract_all(products: Sequence[cpu.Product], x: Array) -> list[Array]:
+  """`contract` of the same activations with several weights: (equation, w, bias) of each."""
+  if cpu.applies() and (ys := cpu.contract_all(products, x)) is not None:
+    return ys
+  return [contract(equation, x, w, bias) for equation, w, bias in products]

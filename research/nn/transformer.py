@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from research.errors import UserError
 from research.nn.attention import Attention
-from research.nn.layers import Dropout, Initializer, LayerNorm, RMSNorm, project
+from research.nn.layers import Dropout, Initializer, LayerNorm, RMSNorm, project, project_all
 from research.nn.masks import Mask
 from research.nn.platform import fence, platform
 from research.sharding import constrain
@@ -108,13 +108,9 @@ class MLP(nn.Module):
   def __call__(self, x_BLD: Array) -> Array:
     D = x_BLD.shape[-1]
     shared = {"bias": self.bias, "init": self.kernel_init, "F": self.hidden}
-    up_BLF = checkpoint_name(project("BLD,DF->BLF", **shared, name="up")(x_BLD), "hidden")
-    if self.activation == "swiglu":
-      gate_BLF = project("BLD,DF->BLF", **shared, name="gate")(x_BLD)
-      gate_BLF = checkpoint_name(gate_BLF, "hidden")
-      hidden_BLF = _activate(self.activation, gate_BLF, up_BLF)
-    else:
-      hidden_BLF = _activate(self.activation, up_BLF)
+    names = ("gate", "up") if self.activation == "swiglu" else ("up",)
+    ways = [project("BLD,DF->BLF", **shared, name=name) for name in names]
+    hidden_BLF = _activate(self.activation, *checkpoint_name(project_all(x_BLD, *ways), "hidden"))
     down = project("BLF,FD->BLD", D=D, bias=self.bias, init=self.out_init, name="down")
     return checkpoint_name(down(hidden_BLF), "projected")
 
