@@ -7,7 +7,7 @@ Give a file with one lower-case name a line (makemore's names.txt, 32,033 names)
   research sample runs/names --samples 10
 
 Expect: `bigram`, the maximum-likelihood pairs of letters fitted and scored on all names, 2.45401
-nats a letter exactly; the GPT, on names that it has not seen, near 2.0 after a few minutes.
+nats a letter exactly; the GPT, on names that it has not seen, 2.01 after some minutes.
 """
 
 from research import Eval, Experiment, Samples, data, generate, models, objectives, optim

@@ -13,7 +13,7 @@ seeds.
 import python_docs
 
 
-def experiment(seeds=3, width=128, steps=300):
+def experiment(seeds=3, width=128, steps=200):
   for seed in range(1, seeds + 1):
     base = python_docs.experiment(width=width, steps=steps).vary(
       f"seed_{seed}", {"seed": seed, "samples": None, "baselines": {}}
