@@ -3,7 +3,7 @@
   research run experiments/python_source.py --workdir runs/python_source
   research run experiments/python_source.py width=512 depth=8 steps=20000
 
-Expect: a few hours on two cores, minutes on one GPU; below the n-gram models of its report.
+Expect: below the n-gram models of its report; a job for hours on two cores (not measured yet).
 """
 
 from research import Eval, Experiment, Samples, data, generate, models, objectives, optim
