@@ -56,6 +56,7 @@ def test_an_override_leaves_the_original_alone():
     ("model.width", 32, "changes nothing"),
     ("model.width", "wide", "model.width is an int"),
     ("steps", 1.5, "steps is an int"),
+    ("batch_size", 0, "batch_size=0 must be at least 1"),
     ("steps.more", 1, "has no fields"),
     ("model", 3, "set its fields"),
     ("optimizer.learning_rate.peak", "high", "float"),

@@ -69,6 +69,12 @@ def test_the_small_twin_runs_and_reports(path, tmp_path, capsys):
   assert "report:" in capsys.readouterr().out
 
 
+def test_the_data_of_a_file_is_previewed(capsys):
+  assert main(["data", f"{ROOT}/experiments/ngram.py:smoke", "--rows", "1"]) == 0
+  out = capsys.readouterr().out
+  assert "who sees whom" in out and "tokens per second" in " ".join(out.split())
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_docstring_is_a_contract(path):
   """Command and expected result stand in every experiment file."""
