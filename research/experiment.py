@@ -147,6 +147,8 @@ def _hint(value: Any, name: str) -> Any:
 
 def check(new: Any, old: Any, hint: Any, path: str) -> Any:
   """`new` as a value for a field that holds `old` and is annotated with `hint`, or a UserError."""
+  if isinstance(new, str) and isinstance(old, Sharding):
+    return Sharding.parse(new)
   if fields(old) is not None and fields(new) is None and not _allows(hint, new):
     raise UserError(
       f"{path}={new!r}: it is a {type(old).__name__}; set its fields: "

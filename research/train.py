@@ -85,7 +85,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
   Raises:
     UserError: sizes that the model, the microbatches or the mesh cannot divide.
   """
-  layout = sharding.Layout(mesh, experiment.sharding.rules)
+  layout = experiment.sharding.layout(mesh)
   if experiment.batch_size % experiment.microbatches:
     raise UserError(
       f"microbatches={experiment.microbatches} does not divide batch_size="

@@ -41,11 +41,8 @@ def test_a_size_that_does_not_divide_names_the_rule():
 
 
 def test_one_size_may_be_left_open():
-  assert dict(Sharding(mesh={"data": 2, "fsdp": -1, "tensor": 1}).make_mesh().shape) == {
-    "data": 2,
-    "fsdp": 4,
-    "tensor": 1,
-  }
+  sizes = dict(Sharding(mesh={"data": 2, "fsdp": -1}).make_mesh().shape)
+  assert sizes == {"stage": 1, "data": 2, "fsdp": 4, "context": 1, "tensor": 1}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +52,7 @@ def test_one_size_may_be_left_open():
     ({"data": -1, "fsdp": -1, "tensor": 1}, "at most one is -1"),
     ({"data": 0, "fsdp": 1, "tensor": 1}, "sizes are positive"),
     ({"data": -1, "fsdp": 3, "tensor": 1}, "multiple of 3"),
-    ({"data": -1, "fspd": 1, "tensor": 1}, "Did you mean 'fspd'?"),
+    ({"data": -1, "fspd": 1, "tensor": 1}, "Did you mean 'fsdp'?"),
   ],
 )
 def test_a_mesh_that_does_not_fit_the_devices_is_told(mesh, told):
