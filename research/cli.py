@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from research import __version__, memory
-from research.errors import UserError
+from research.errors import UserError, nearest
 
 USAGE_ERROR = 2
 PREEMPTED = 42
@@ -84,6 +84,7 @@ def _parsers():
   )
   experiment(run)
   run.add_argument("--workdir", type=Path, help="folder of the run (default: runs/NAME)")
+  run.add_argument("--only", metavar="NAME", help="of several experiments, the one of this name")
 
   describe = command("describe", _describe, "Print an experiment, field by field; runs nothing.")
   experiment(describe)
@@ -123,7 +124,7 @@ def _run(options) -> int:
   from research import load
 
   recipe = load.recipe(options.file, options.words)
-  experiments = recipe.experiments()
+  experiments = _named(recipe.experiments(), options.only)
   codes = []
   for experiment in experiments:
     workdir = options.workdir or Path("runs") / experiment.name
@@ -133,6 +134,18 @@ def _run(options) -> int:
     if codes[-1] == PREEMPTED:
       break
   return max(codes)
+
+
+def _named(experiments: list, name: str | None) -> list:
+  """Those of this name, or all where none is given."""
+  found = [experiment for experiment in experiments if name in (None, experiment.name)]
+  if not found:
+    names = [experiment.name for experiment in experiments]
+    raise UserError(
+      f"--only {name}: the file names no such experiment.{nearest(name, names)} "
+      f"It names {', '.join(names)}."
+    )
+  return found
 
 
 def _run_one(recipe, experiment, workdir: Path) -> int:

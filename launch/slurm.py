@@ -1,0 +1,109 @@
+"""A script for sbatch: one job, or an array with a task for each run of a sweep.
+
+SLURM requeues what it lost itself (a dead node, a preemption); the script asks for it where a run
+was stopped or killed, and a run that must not be tried again takes that right from its job.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+
+from launch import tools
+from launch.spec import FINAL, Spec, label
+from research.errors import UserError
+
+TEMPLATE = """\
+#!/bin/bash
+# {about}
+{options}
+set -u
+{setup}
+# A mistake must not be tried again, whatever the other processes make of its absence.
+process='
+  trap : TERM  # for the run; bash waits for it
+  "$@"
+  code=$?
+  case $code in {final}) scontrol update JobId="$SLURM_JOB_ID" Requeue=0 ;; esac
+  exit "$code"'
+
+# SLURM tells this script ahead of the limit, and it the processes: they save and end with 42.
+trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
+srun --kill-on-bad-exit=0 --wait={grace} --label bash -c "$process" process "$@" &
+step=$!
+code=0
+wait "$step" || code=$?
+while kill -0 "$step" 2>/dev/null; do  # the signal ended the wait, not the step
+  code=0
+  wait "$step" || code=$?
+done
+
+case $code in
+  0 | {final}) ;;
+  *) [ "${{SLURM_RESTART_COUNT:-0}}" -ge {retries} ] || scontrol requeue "$SLURM_JOB_ID" ;;
+esac
+exit "$code"
+"""
+
+
+def render(spec: Spec) -> str:
+  """The text of the script."""
+  _check(spec)
+  setup = [f"export {name}={shlex.quote(value)}" for name, value in spec.environment.items()]
+  setup += [spec.setup] * bool(spec.setup)
+  return TEMPLATE.format(
+    about=f"{', '.join(spec.runs)} on {spec.topology}",
+    options="\n".join(f"#SBATCH {option}" for option in _options(spec)),
+    setup="\n".join([*setup, *_command(spec), ""]),
+    final=" | ".join(map(str, FINAL)),
+    grace=spec.grace,
+    retries=spec.retries,
+  )
+
+
+def submit(spec: Spec) -> int:
+  """Hands the script to sbatch."""
+  return tools.call("sbatch", text=render(spec))
+
+
+def _check(spec: Spec) -> None:
+  if spec.topology.machine.platform == "tpu":
+    raise UserError(f"slurm: {spec.topology} are TPUs; use jobset, tpu_vm or skypilot for them.")
+  if spec.image:
+    raise UserError("slurm: --image is not used; --setup says how to get at what is installed.")
+  if spec.spot or spec.zone:
+    raise UserError("slurm: --spot and --zone are a cloud's; SLURM has --queue, a partition.")
+
+
+def _options(spec: Spec) -> list[str]:
+  """What sbatch is asked for. JAX under SLURM takes one device for a process, so of a host's GPUs
+  each has its own."""
+  sweep, each = len(spec.runs) > 1, spec.topology.chips_per_host
+  options = [
+    f"--job-name={label(spec.name)}",
+    f"--output=%x-{'%A_%a' if sweep else '%j'}.log",
+    "--open-mode=append",
+    f"--nodes={spec.topology.hosts}",
+    f"--ntasks-per-node={each}",
+  ]
+  if spec.topology.machine.platform == "gpu":
+    options.append(f"--gpus-per-node={each}")
+  if spec.hours:
+    options.append(f"--time={math.ceil(spec.hours * 60)}")
+  if sweep:
+    limit = f"%{spec.parallel}" if spec.parallel else ""
+    options.append(f"--array=0-{len(spec.runs) - 1}{limit}")
+  if spec.queue:
+    options.append(f"--partition={spec.queue}")
+  if spec.account:
+    options.append(f"--account={spec.account}")
+  return [*options, "--requeue", f"--signal=B:TERM@{spec.grace}"]
+
+
+def _command(spec: Spec) -> list[str]:
+  """The words of the command as the script's arguments; in an array, those of its task."""
+  commands = [shlex.join(command) for command in spec.runs.values()]
+  if len(commands) == 1:
+    return [f"set -- {commands[0]}"]
+  tasks = [f"  {i}) set -- {command} ;;" for i, command in enumerate(commands)]
+  return ["case $SLURM_ARRAY_TASK_ID in", *tasks, "esac"]
