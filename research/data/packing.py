@@ -8,6 +8,13 @@ import numpy as np
 
 from research.data.pipeline import Batch
 
+KEYS = ("tokens", "targets", "segments", "positions", "bytes")
+
+
+def blank(length: int) -> Batch:
+  """One row of padding, as `Rows` pads: (1, L) int32 zeros under every key."""
+  return {key: np.zeros((1, length), np.int32) for key in KEYS}
+
 
 class Rows:
   """The rows of a token stream; a `Source`.
@@ -79,13 +86,7 @@ class Rows:
     begins_BL[rows, columns] = columns
     positions_BL = self._columns[:L].astype(np.int32) - np.maximum.accumulate(begins_BL, axis=1)
     bytes_BL = self._bytes_of.take(targets_BL)
-    batch = {
-      "tokens": inputs_BL,
-      "targets": targets_BL,
-      "segments": segments_BL,
-      "positions": positions_BL,
-      "bytes": bytes_BL,
-    }
+    batch = dict(zip(KEYS, (inputs_BL, targets_BL, segments_BL, positions_BL, bytes_BL)))
     for row in np.flatnonzero(left_B < L):
       for value in batch.values():
         value[row, left_B[row] :] = 0

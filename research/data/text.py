@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from research.data import cache, packing, progress, tokenizers
+from research.data import cache, packing, pipeline, progress, tokenizers
 from research.data.clean import Cleaning, clean_all
 from research.data.splits import HELDOUT, SPLITS, TRAIN, ByHash, Tail
 from research.data.vocabulary import Tokenizer, Vocabulary
@@ -80,6 +80,10 @@ class Text:
   def source(self, split: str) -> packing.Rows:
     """The rows of "train" or "heldout"."""
     return self.prepare().source(split)
+
+  def example(self) -> pipeline.Batch:
+    """One row of zeros: the keys, shapes and dtypes of what `source` gives, and nothing opened."""
+    return packing.blank(self.length)
 
   def _write(self, folder: pathlib.Path) -> None:
     with progress.line("reading and cleaning") as show:
