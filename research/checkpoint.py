@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from research.errors import UserError
 
-_STACKED = re.compile(r"(\d+)::(\d+)")
+_STACKED = re.compile(r"(\d+):\d*:(\d+)")
 
 
 def names(tree: Any) -> list[str]:
@@ -71,6 +71,14 @@ class Checkpoints:
     self.manager = ocp.CheckpointManager(
       self.folder, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
     )
+
+  def __enter__(self) -> Checkpoints:
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+    """Waits for the last save, unless an error may mean that another process is gone."""
+    if kind is None or jax.process_count() == 1:
+      self.close()
 
   def latest(self) -> int | None:
     """The newest step, or None when nothing was saved."""

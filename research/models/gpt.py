@@ -93,7 +93,7 @@ class GPT(nn.Module):
       for window in self.windows or (None,)
     )
     self.history = History(self.max_length)
-    self.embed = Embed(self.vocab_size, self.width, table_init=init)
+    self.embed = Embed(self.vocab_size, self.width, init, self.dtype)
     if self.positions == "learned":
       self.embed_positions = LearnedPositions(self.max_length, self.width, table_init=init)
     self.drop = Dropout(self.dropout)
@@ -101,7 +101,7 @@ class GPT(nn.Module):
     if self.norm_position == "pre":
       self.final_norm = NORMS[self.norm](self.epsilon)
     if not self.tied:
-      self.unembed = Embed(self.vocab_size, self.width, table_init=init)
+      self.unembed = Embed(self.vocab_size, self.width, init, self.dtype)
 
   def __call__(
     self, tokens_BL: Array, segments_BL: Array | None = None, positions_BL: Array | None = None

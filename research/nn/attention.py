@@ -6,10 +6,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from research.nn import cpu, cpu_attention
+from research.nn import cpu, cpu_attention, gpu_attention, ring_attention
 from research.nn.layers import Dropout, Initializer, project, project_all
 from research.nn.masks import Mask
+from research.nn.platform import platform
 from research.nn.positions import rotate
+from research.sharding import active
 
 
 class Attention(nn.Module):
@@ -76,7 +78,6 @@ class Attention(nn.Module):
 
     q_BLHK, k_BMGK, v_BMGK = checkpoint_name((q_BLHK, k_BMGK, v_BMGK), "qkv")
     y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout))
-    y_BLHK = checkpoint_name(y_BLHK, "attended")
     out = project("BLHK,HKD->BLD", D=D, bias=self.bias, init=self.out_init, name="out")
     return checkpoint_name(out(y_BLHK), "projected")
 
@@ -101,9 +102,8 @@ def attend(
   Each of the G key/value heads serves H / G neighbouring query heads. A query that sees nothing
   gets zeros.
   """
-  drops = dropout is not None and dropout.acts()
-  if cpu.applies() and not drops:
-    y_BLHK = cpu_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask)
+  if dropout is None or not dropout.acts():
+    y_BLHK = _by_kernel(q_BLHK, k_BMGK, v_BMGK, mask)
     if y_BLHK is not None:
       return y_BLHK
   B, L, H, K = q_BLHK.shape
@@ -123,4 +123,23 @@ def attend(
   if dropout is not None:
     weights_BGRLM = dropout(weights_BGRLM)
   y_BLGRK = jnp.einsum("BGRLM,BMGK->BLGRK", weights_BGRLM.astype(v_BMGK.dtype), v_BMGK)
-  return y_BLGRK.reshape(B, L, H, K)
+  return checkpoint_name(y_BLGRK.reshape(B, L, H, K), "attended")
+
+
+def _by_kernel(q_BLHK: Array, k_BMGK: Array, v_BMGK: Array, mask: Mask | None) -> Array | None:
+  """What this machine has for such inputs, its result named for the remat policies; or None."""
+  layout = active()
+  to_itself = q_BLHK.shape[1] == k_BMGK.shape[1] and (mask is None or mask.offset is None)
+  if layout is not None and to_itself and layout.spec("BL", q_BLHK.shape[:2])[1]:
+    y_BLHK = ring_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask or Mask(), layout)
+  elif cpu.applies():
+    y_BLHK = cpu_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask)
+  elif platform() == "gpu":
+    y_BLHK = gpu_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask)
+  elif platform() == "tpu":
+    from research.nn import tpu_attention  # Pallas takes a second to import
+
+    return tpu_attention.attend(q_BLHK, k_BMGK, v_BMGK, mask)  # has named what it saves
+  else:
+    return None
+  return None if y_BLHK is None else checkpoint_name(y_BLHK, "attended")

@@ -8,7 +8,7 @@ from jax import Array
 
 from research.nn import cpu, cpu_cross_entropy
 from research.nn.matmul import contract
-from research.sharding import constrain
+from research.sharding import constrain, gather
 
 # Float32 logits beyond this many values are made and forgotten in up to CHUNKS pieces of L.
 LOGITS, CHUNKS = 2**24, 8
@@ -59,11 +59,11 @@ def cross_entropy(
   B, L = targets_BL.shape
   V = table_VD.shape[0]
   pieces = min(CHUNKS, L, -(-B * L * V // LOGITS))
-  table_VD = constrain(table_VD, "V.")  # once, rather than in every piece
+  table_VD = gather(table_VD, "VD", x_BLD.dtype)  # once, rather than in every piece
 
   @jax.checkpoint
   def piece(table_VD, x_BLD, targets_BL, weights_BL):
-    logits_BLV = unembed(x_BLD, table_VD)
+    logits_BLV = _logits(x_BLD, table_VD)
     log_normalizer_BL = jax.nn.logsumexp(logits_BLV, axis=-1)
     target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], axis=-1)[..., 0]
     loss_BL = nats_BL = log_normalizer_BL - target_BL
@@ -81,12 +81,12 @@ def cross_entropy(
     return CrossEntropy(total, *measured)
 
   def split(y):
-    """(B, L, ...) -> (pieces, B, L / pieces, ...), padded: every device keeps its own rows."""
+    """(B, L, ...) -> (pieces, B, L / pieces, ...), padded; of each device's rows and positions."""
     y = jnp.pad(y, [(0, 0), (0, -L % pieces)] + [(0, 0)] * (y.ndim - 2))
-    return jnp.moveaxis(y.reshape(B, pieces, -1, *y.shape[2:]), 1, 0)
+    return jnp.moveaxis(y.reshape(B, -1, pieces, *y.shape[2:]), 2, 0)
 
   def join(y):
-    return jnp.moveaxis(y, 0, 1).reshape(B, -1)[:, :L]
+    return jnp.moveaxis(y, 0, 2).reshape(B, -1)[:, :L]
 
   def step(total, inputs):
     more, measured = piece(table_VD, *inputs)
@@ -99,5 +99,9 @@ def cross_entropy(
 
 def unembed(x_BLD: Array, table_VD: Array) -> Array:
   """Float32 logits, (B, L, V)."""
+  return _logits(x_BLD, gather(table_VD, "VD", x_BLD.dtype))
+
+
+def _logits(x_BLD: Array, table_VD: Array) -> Array:
   logits_BLV = contract("BLD,VD->BLV", x_BLD, table_VD, dtype=jnp.float32)
   return constrain(logits_BLV, "BLV")

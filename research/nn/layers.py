@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from research.nn.matmul import contract, contract_all
-from research.sharding import constrain
+from research.sharding import gather
 
 Initializer = Callable[..., Array]  # (key, shape, dtype) -> weights
 
@@ -62,11 +62,12 @@ class Project(nn.Module):
     inputs, letters, outputs = self.equation.replace("->", ",").split(",")
     sizes = dict(zip(inputs, x.shape, strict=True)) | dict(self.sizes)
     init = self.kernel_init or _lecun_normal(letters, contracted=set(inputs) - set(outputs))
-    kernel, bias = weight(self, "kernel", init, letters, sizes), None
-    if self.bias:
-      letters = "".join(letter for letter in outputs if letter in letters)
-      bias = weight(self, "bias", nn.initializers.zeros, letters, sizes)
-    return kernel, bias
+    kernel = gather(weight(self, "kernel", init, letters, sizes), letters, x.dtype)
+    if not self.bias:
+      return kernel, None
+    letters = "".join(letter for letter in outputs if letter in letters)
+    bias = weight(self, "bias", nn.initializers.zeros, letters, sizes)
+    return kernel, gather(bias, letters, x.dtype)
 
 
 def project_all(x: Array, *projections: Project) -> list[Array]:
@@ -91,20 +92,46 @@ def _lecun_normal(letters: str, contracted: set[str]) -> Initializer:
 
 
 class Embed(nn.Module):
-  """A table of one vector per token, for looking up and, where tied, for predicting."""
+  """A table of one vector per token, for looking up and, where tied, for predicting.
+
+  Attributes:
+    vocab_size, width: of the table, which is float32.
+    table_init: of its values.
+    dtype: in which the rows of a table that is split over devices travel.
+  """
 
   vocab_size: int
   width: int
   table_init: Initializer = nn.initializers.normal(1.0)
+  dtype: str = "float32"
 
   def setup(self):
     sizes = {"V": self.vocab_size, "D": self.width}
     self.table = weight(self, "table", self.table_init, "VD", sizes)
 
   def __call__(self, tokens_BL: Array) -> Array:
+    """(B, L) int32 -> (B, L, D) float32."""
     # A look-up in a table whose width is split would make the compiler gather it time and again.
-    table_VD = constrain(self.table, "V.")
-    return table_VD[tokens_BL]
+    return look_up(gather(self.table, "VD", self.dtype), tokens_BL)
+
+
+@jax.custom_vjp
+def look_up(table_VD: Array, tokens_BL: Array) -> Array:
+  """Rows of a table as float32; the gradients of a row that is used often add up in float32."""
+  return table_VD[tokens_BL].astype(jnp.float32)
+
+
+def _look_up_forward(table_VD, tokens_BL):
+  return look_up(table_VD, tokens_BL), (jnp.zeros((0, *table_VD.shape), table_VD.dtype), tokens_BL)
+
+
+def _look_up_backward(saved, gradient_BLD):
+  like_0VD, tokens_BL = saved
+  total_VD = jnp.zeros(like_0VD.shape[1:], jnp.float32).at[tokens_BL].add(gradient_BLD)
+  return total_VD.astype(like_0VD.dtype), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 class LayerNorm(nn.Module):
@@ -118,12 +145,14 @@ class LayerNorm(nn.Module):
   def __call__(self, x: Array) -> Array:
     sizes = {self.letter: x.shape[-1]}
     scale = weight(self, "scale", nn.initializers.ones, self.letter, sizes)
+    scale = gather(scale, self.letter, jnp.float32)
     y = x.astype(jnp.float32)
     y -= jnp.mean(y, axis=-1, keepdims=True)
     y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon)
     y *= scale
     if self.bias:
-      y += weight(self, "bias", nn.initializers.zeros, self.letter, sizes)
+      bias = weight(self, "bias", nn.initializers.zeros, self.letter, sizes)
+      y += gather(bias, self.letter, jnp.float32)
     return y.astype(x.dtype)
 
 
@@ -135,7 +164,9 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    scale = weight(self, "scale", nn.initializers.ones, self.letter, {self.letter: x.shape[-1]})
+    sizes = {self.letter: x.shape[-1]}
+    scale = weight(self, "scale", nn.initializers.ones, self.letter, sizes)
+    scale = gather(scale, self.letter, jnp.float32)
     y = x.astype(jnp.float32)
     y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon)
     return (y * scale).astype(x.dtype)

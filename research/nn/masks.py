@@ -53,10 +53,20 @@ class Mask:
     """The same mask, seen through a window."""
     return dataclasses.replace(self, window=window)
 
-  def dense(self, L: int, M: int) -> Array:
-    """Every reason as one matrix: bool, (B or 1, 1, L, M), True where the query may look."""
-    offset = 0 if self.offset is None else self.offset
-    query_1L1, slot_11M = (offset + jnp.arange(L))[None, :, None], jnp.arange(M)[None, None, :]
+  def dense(
+    self, L: int, M: int, first_query: int | Array | None = None, first_slot: int | Array = 0
+  ) -> Array:
+    """Every reason as one matrix: bool, (B or 1, 1, L, M), True where the query may look.
+
+    Args:
+      L, M: numbers of queries and of memory slots.
+      first_query: index of the first query; the mask's offset, or 0, where not given.
+      first_slot: index of the first memory slot, where they are part of a longer memory.
+    """
+    if first_query is None:
+      first_query = 0 if self.offset is None else self.offset
+    query_1L1 = (first_query + jnp.arange(L))[None, :, None]
+    slot_11M = (first_slot + jnp.arange(M))[None, None, :]
     visible_BLM = jnp.ones((1, L, M), bool)
     if self.causal:
       visible_BLM &= slot_11M <= query_1L1

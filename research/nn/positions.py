@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from research.nn.layers import Initializer, weight
-from research.sharding import constrain
+from research.nn.layers import Initializer, look_up, weight
+from research.sharding import gather
 
 
 class LearnedPositions(nn.Module):
@@ -19,8 +19,8 @@ class LearnedPositions(nn.Module):
   def __call__(self, positions_BL: Array) -> Array:
     """(B, L) int32 -> (B, L, D) float32."""
     sizes = {"L": self.length, "D": self.width}
-    table_LD = constrain(weight(self, "table", self.table_init, "LD", sizes), "..")
-    return table_LD[positions_BL]
+    table_LD = weight(self, "table", self.table_init, "LD", sizes)
+    return look_up(gather(table_LD, "LD", jnp.float32), positions_BL)
 
 
 def sinusoidal(positions_BL: Array, width: int, base: float = 10_000.0) -> Array:

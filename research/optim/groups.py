@@ -20,7 +20,7 @@ from research.errors import UserError, nearest
 # Matrices are told by name, not by their number of axes: those of scanned layers have one more.
 MATRICES = r"(^|/)(kernel|table|embedding)$"
 _SPLIT_INTO_HEADS = re.compile(r"(^|/)(query|key|value)/kernel$")
-_STACKED = re.compile(r"(\d+)::(\d+)")
+_STACKED = re.compile(r"(\d+):\d*:(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
