@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 from research import __version__, memory
-from research.errors import UserError, nearest
+from research.errors import RunError, UserError, nearest
 
-USAGE_ERROR = 2
 PREEMPTED = 42
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Runs one command and returns its exit code: 0 done, 2 the user's mistake, 42 stopped early."""
+  """Runs one command and returns its exit code: see `errors`."""
   _keep_compiled_programs()
   parser, commands = _parsers()
   words = sys.argv[1:] if arguments is None else arguments
@@ -33,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None and options.command in (_run, _sample):
       memory.restart()
     return options.command(options) or 0
-  except UserError as error:
+  except RunError as error:
     print(f"error: {error}", file=sys.stderr)
-    return USAGE_ERROR
+    return error.exit_code
   except BrokenPipeError:  # the reader of our output left, as `| head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -85,6 +84,12 @@ def _parsers():
   experiment(run)
   run.add_argument("--workdir", type=Path, help="folder of the run (default: runs/NAME)")
   run.add_argument("--only", metavar="NAME", help="of several experiments, the one of this name")
+  job = run.add_argument_group(
+    "one of several processes", "SLURM, Open MPI, Kubernetes and Cloud TPU need none of these."
+  )
+  job.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+  job.add_argument("--processes", type=_count, metavar="N", help="how many there are")
+  job.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
 
   describe = command("describe", _describe, "Print an experiment, field by field; runs nothing.")
   experiment(describe)
@@ -126,13 +131,15 @@ def _run(options) -> int:
   recipe = load.recipe(options.file, options.words)
   experiments = _named(recipe.experiments(), options.only)
   codes = []
-  for experiment in experiments:
-    workdir = options.workdir or Path("runs") / experiment.name
-    if options.workdir and len(experiments) > 1:
-      workdir = options.workdir / experiment.name
-    codes.append(_run_one(recipe, experiment, workdir))
-    if codes[-1] == PREEMPTED:
-      break
+  job = distributed.job(options.coordinator, options.processes, options.process)
+  with distributed.joined(job):
+    for experiment in experiments:
+      workdir = options.workdir or Path("runs") / experiment.name
+      if options.workdir and len(experiments) > 1:
+        workdir = options.workdir / experiment.name
+      codes.append(_run_one(recipe, experiment, workdir))
+      if codes[-1] == PREEMPTED:
+        break
   return max(codes)
 
 
@@ -149,24 +156,28 @@ def _named(experiments: list, name: str | None) -> list:
 
 
 def _run_one(recipe, experiment, workdir: Path) -> int:
-  from research import load
+  from research import distributed, load
 
-  load.remember(workdir, recipe, experiment)
+  with distributed.together("opening the run folder"):
+    if distributed.first():
+      load.remember(workdir, recipe, experiment)
   from research import report
   from research.fit import fit
   from research.train import train
 
   finished = (fit if experiment.optimizer is None else train)(experiment, workdir)
-  page = report.write(workdir)
-  for name, values in finished.evaluations.items():
-    shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
-    print(f"{experiment.name} {name} at step {finished.step}: {shown}")
-  print(f"report: {page}")
+  with distributed.together("writing the report"):
+    if distributed.first():
+      page = report.write(workdir)
+      for name, values in finished.evaluations.items():
+        shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+        print(f"{experiment.name} {name} at step {finished.step}: {shown}")
+      print(f"report: {page}")
   return 0 if finished.complete else PREEMPTED
 
 
 def _describe(options) -> int:
-  from research import load
+  from research import distributed, load
 
   for experiment in load.recipe(options.file, options.words).experiments():
     for path, text in experiment.describe().items():

@@ -1,11 +1,24 @@
-"""A user's mistake, told in one line: the value, the rule, the way out."""
+"""What ends a command with one line, and the exit codes by which launchers decide what comes next.
+
+0 done; 1 failed, and may succeed when tried again; 2 the user's mistake, for which no repetition
+helps; 42 stopped early, with a checkpoint: run it again. A process that died of a signal left no
+code of ours (134, 137, ...): run it again.
+"""
 
 import difflib
 from collections.abc import Iterable
 
 
-class UserError(Exception):
-  """What the user gave cannot be used; the command line prints it and exits with 2."""
+class RunError(Exception):
+  """What the next try may find mended, such as a machine that is not up yet."""
+
+  exit_code = 1
+
+
+class UserError(RunError):
+  """What the user gave cannot be used: the value, the rule, the way out."""
+
+  exit_code = 2
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -45,8 +45,8 @@ def total(
   batch_size: int,
   *,
   batches: int | None = None,
-  place: Callable[[Any], Any] = jax.device_put,
-  process: tuple[int, int] = (0, 1),
+  rows: np.ndarray | None = None,
+  place: Callable[[Any, int], Any] = lambda batch, size: jax.device_put(batch),
 ) -> measure.Metrics:
   """Adds `measured` over the examples of `source` in order; totals are kept in float64.
 
@@ -56,16 +56,16 @@ def total(
     source: the examples.
     batch_size: over all processes.
     batches: how many batches, None for all.
-    place: puts one host batch on the devices.
-    process: (index, count) of this process among those that share the batches.
+    rows: of each batch, that this process reads; None for all.
+    place: (batch, batch_size) -> the global batch on the devices; see `feed.place`.
   """
   totals: measure.Metrics = {}
   # One batch is in flight while the next is read: the host never waits for the device it feeds.
   pending = None
-  for i, batch in enumerate(pipeline.epoch(source, batch_size, process=process)):
+  for i, batch in enumerate(pipeline.epoch(source, batch_size, rows=rows)):
     if batches is not None and i >= batches:
       break
-    current = measured(params, place(batch))
+    current = measured(params, place(batch, batch_size))
     totals, pending = _add(totals, pending), current
   return _add(totals, pending)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from research import log, metrics
+from research import distributed, log, metrics
 from research.experiment import Experiment
 
 MODEL = "model.npz"  # in the run folder
@@ -24,13 +24,24 @@ class Finished:
 
 
 def fit(experiment: Experiment, workdir: Path) -> Finished:
-  """Counts the train split, evaluates, and leaves the model and its tokenizer in `workdir`."""
+  """Counts the train split, evaluates, and leaves the model and its tokenizer in `workdir`.
+
+  Of the processes of a job the first does it, and the others wait.
+  """
+  evaluations = {}
+  with distributed.together("counting"):
+    if distributed.first():
+      evaluations = _fit(experiment, Path(workdir))
+  return Finished(1, evaluations, complete=True)
+
+
+def _fit(experiment: Experiment, workdir: Path) -> dict[str, dict[str, float]]:
   prepared = experiment.data.prepare()
-  prepared.vocabulary.save(Path(workdir) / "vocabulary")
+  prepared.vocabulary.save(workdir / "vocabulary")
   evaluations = {}
   with log.Log(workdir, steps=1) as journal:
     model = fitted(experiment.model, prepared)
-    model.save(Path(workdir) / MODEL)
+    model.save(workdir / MODEL)
     for name, item in experiment.evals.items():
       measured = score(model, prepared, item.split)
       evaluations[name] = metrics.means(measured)
@@ -38,7 +49,7 @@ def fit(experiment: Experiment, workdir: Path) -> Finished:
     for name, baseline in experiment.baselines.items():
       measured = score(fitted(baseline, prepared), prepared, "heldout")
       journal.baseline(name, metrics.means(measured), metrics.standard_errors(measured))
-  return Finished(1, evaluations, complete=True)
+  return evaluations
 
 
 def fitted(model: Any, prepared: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,22 +32,27 @@ def of_training(experiment: Experiment, batch: dict[str, Any]) -> float:
     return 3 * count(jax.make_jaxpr(score)(variables, batch).jaxpr)
 
 
-def count(jaxpr: Any) -> float:
-  """FLOPs of the dot_generals and convolutions in a jaxpr, loops multiplied out."""
+def count(jaxpr: Any, only: Callable[[Any], bool] = lambda equation: True) -> float:
+  """FLOPs of the dot_generals and convolutions in a jaxpr, loops multiplied out.
+
+  Args:
+    only: which of the dot_generals count.
+  """
   total = 0.0
   for equation in jaxpr.eqns:
     out = equation.outvars[0].aval if equation.outvars else None
     if equation.primitive.name == "dot_general":
       (contracted, _), _ = equation.params["dimension_numbers"]
       lhs = equation.invars[0].aval.shape
-      total += 2.0 * math.prod(out.shape) * math.prod(lhs[i] for i in contracted)
+      if only(equation):
+        total += 2.0 * math.prod(out.shape) * math.prod(lhs[i] for i in contracted)
     elif equation.primitive.name == "conv_general_dilated":
       kernel = equation.invars[1].aval.shape
       outputs = equation.params["dimension_numbers"].rhs_spec[0]
       total += 2.0 * math.prod(out.shape) * math.prod(kernel) / kernel[outputs]
     else:
       times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-      total += times * sum(count(inner) for inner in _inner(equation.params))
+      total += times * sum(count(inner, only) for inner in _inner(equation.params))
   return total
 
 
@@ -72,4 +78,4 @@ def peak(dtype: str) -> float:
     began = time.perf_counter()
     jax.block_until_ready(product(a, a))
     best = min(best, time.perf_counter() - began)
-  return 2.0 * n**3 / best * (1 if on_cpu else jax.device_count())
+  return 2.0 * n**3 / best * (jax.process_count() if on_cpu else jax.device_count())

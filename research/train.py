@@ -6,13 +6,10 @@ can ask for their memory; `train` runs them, and evaluates, samples, logs and sa
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +19,24 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from research import checkpoint, evaluate, flops, log, memory, metrics, optim, sharding
+from research import (
+  checkpoint,
+  distributed,
+  evaluate,
+  feed,
+  flops,
+  log,
+  memory,
+  metrics,
+  optim,
+  sharding,
+)
 from research.data import pipeline
 from research.errors import UserError
 from research.experiment import Experiment
 from research.fit import Finished, fitted, score
 from research.nn import platform
+from research.preemption import interruptions
 
 
 @jax.tree_util.register_dataclass
@@ -63,7 +72,7 @@ class Program:
     init: () -> TrainState, placed as `abstract` says.
     step: (TrainState, batch) -> (TrainState, Metrics); the state is donated.
     measures: by name of the evaluation, (params, batch) -> Metrics.
-    place: one host batch -> arrays on the mesh.
+    place: a batch -> arrays on the mesh; see `feed.place`.
   """
 
   layout: sharding.Layout
@@ -71,7 +80,7 @@ class Program:
   init: Callable[[], TrainState]
   step: Callable[[TrainState, Any], tuple[TrainState, metrics.Metrics]]
   measures: dict[str, Callable[[Any, Any], metrics.Metrics]]
-  place: Callable[[Any], Any]
+  place: Callable[..., Any]
 
 
 def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Program:
@@ -110,9 +119,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed
   )
-  batch_placed = {
-    name: layout.sharding("B" + "." * (x.ndim - 1), x.shape) for name, x in batch.items()
-  }
+  batch_placed = {name: feed.sharding(layout, x.shape) for name, x in batch.items()}
 
   def traced(function):
     """Runs `function` with this layout in force while it is traced."""
@@ -140,13 +147,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
       name: jit(traced(item.measure(experiment.model)), out_shardings=layout.replicated)
       for name, item in experiment.evals.items()
     },
-    place=lambda rows: {
-      name: jax.make_array_from_process_local_data(
-        layout.sharding("B" + "." * (x.ndim - 1), (x.shape[0] * jax.process_count(), *x.shape[1:])),
-        x,
-      )
-      for name, x in rows.items()
-    },
+    place=functools.partial(feed.place, layout),
   )
 
 
@@ -242,17 +243,26 @@ def abstract_batch(source: pipeline.Source, batch_size: int) -> dict[str, jax.Sh
 def train(experiment: Experiment, workdir: Path) -> Finished:
   """Runs an experiment in `workdir`, from its newest checkpoint if it has one.
 
-  A SIGTERM or SIGINT ends the run with a checkpoint at the step that it had reached.
+  A SIGTERM or SIGINT ends the run with a checkpoint at the step that it had reached. All
+  processes of a job call this, and all return the same.
   """
   workdir = Path(workdir)
   memory.keep()
-  process = (jax.process_index(), jax.process_count())
-  splits = {"train", *(item.split for item in experiment.evals.values())}
-  sources = {split: experiment.data.source(split) for split in splits}
-  batch = abstract_batch(sources["train"], experiment.batch_size)
-  program = build(experiment, experiment.sharding.make_mesh(), batch)
-  work = flops.of_training(experiment, batch)
-  tokens = tokens_of(batch)
+  first = distributed.first()
+  distributed.make_shared(workdir)
+  with distributed.together("preparing the data and the model"):
+    splits = {"train", *(item.split for item in experiment.evals.values())}
+    sources = {split: experiment.data.source(split) for split in splits}
+    batch = abstract_batch(sources["train"], experiment.batch_size)
+    program = build(experiment, experiment.sharding.make_mesh(), batch)
+    sizes = {
+      name: item.batch_size or experiment.batch_size for name, item in experiment.evals.items()
+    }
+    rows_of = {
+      size: feed.rows(program.layout, size) for size in (experiment.batch_size, *sizes.values())
+    }
+    work = flops.of_training(experiment, batch)
+    tokens = tokens_of(batch)
   save_every = experiment.save_every or max(1, experiment.steps // 10)
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=experiment.keep)
@@ -268,17 +278,17 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
             program.measures[name],
             state.best_params,
             sources[item.split],
-            item.batch_size or experiment.batch_size,
+            sizes[name],
             batches=item.batches,
+            rows=rows_of[sizes[name]],
             place=program.place,
-            process=process,
           )
         evaluations[name] = metrics.means(measured)
         journal.evaluation(step, name, evaluations[name], metrics.standard_errors(measured))
 
   with (
-    contextlib.closing(checkpoints),
-    interruptions() as interrupted,
+    checkpoints,
+    interruptions() as stopping,
     log.Log(
       workdir,
       steps=experiment.steps,
@@ -294,22 +304,27 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
       journal.note(f"resumed at step {start} of {experiment.steps}")
     if experiment.samples is not None or experiment.baselines:
       prepared = experiment.data.prepare()
-      prepared.vocabulary.save(workdir / "vocabulary")
-    if not start:
-      for name, baseline in experiment.baselines.items():
-        with journal.pause("baselines"):
-          measured = score(fitted(baseline, prepared), prepared, "heldout")
-        journal.baseline(name, metrics.means(measured), metrics.standard_errors(measured))
+      with distributed.together("saving the vocabulary and fitting the baselines"):
+        if first:
+          prepared.vocabulary.save(workdir / "vocabulary")
+        for name, baseline in experiment.baselines.items() if first and not start else ():
+          with journal.pause("baselines"):
+            measured = score(fitted(baseline, prepared), prepared, "heldout")
+          journal.baseline(name, metrics.means(measured), metrics.standard_errors(measured))
 
     batches = pipeline.batches(
-      sources["train"], experiment.batch_size, seed=experiment.seed, start=start, process=process
+      sources["train"],
+      experiment.batch_size,
+      seed=experiment.seed,
+      start=start,
+      rows=rows_of[experiment.batch_size],
     )
     step = start
-    while step < experiment.steps and not interrupted.is_set():
+    while step < experiment.steps and not stopping(step):
       waiting = time.perf_counter()
       rows = next(batches)
       waiting = time.perf_counter() - waiting
-      state, measured = program.step(state, program.place(rows))
+      state, measured = program.step(state, program.place(rows, experiment.batch_size))
       step += 1
       journal.step(step, measured, tokens=tokens, flops=work, data_wait=waiting)
       if step % save_every == 0 or step == experiment.steps:
@@ -321,7 +336,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
         with journal.pause("sample"):
           texts = samples.write(experiment.model, state.best_params, prepared.vocabulary)
         journal.text(step, "samples", texts)
-    if interrupted.is_set() and step < experiment.steps:
+    if step < experiment.steps:
       if checkpoints.latest() != step:
         with journal.pause("save"):
           checkpoints.save(step, state)
@@ -338,32 +353,10 @@ def tokens_of(batch: dict[str, jax.ShapeDtypeStruct]) -> int:
 
 def describe_devices() -> str:
   """For example "1 cpu device", or "8 TPU v5p devices"."""
-  count, kind = jax.device_count(), jax.devices()[0].device_kind
-  return f"{count} {kind} device{'s' if count > 1 else ''}"
+  count, kind, processes = jax.device_count(), jax.devices()[0].device_kind, jax.process_count()
+  where = f" in {processes} processes" if processes > 1 else ""
+  return f"{count} {kind} device{'s' if count > 1 else ''}{where}"
 
 
 def _due(step: int, every: int | None, steps: int) -> bool:
   return step == steps or step % (every or max(1, steps // 10)) == 0
-
-
-@contextlib.contextmanager
-def interruptions() -> Iterator[threading.Event]:
-  """An event that SIGTERM or SIGINT sets; a second signal acts as it would have without us."""
-  event = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield event  # only the main thread may set handlers
-    return
-  before = {}
-
-  def handler(number, frame):
-    event.set()
-    for caught, old in before.items():
-      signal.signal(caught, old)
-
-  for number in (signal.SIGTERM, signal.SIGINT):
-    before[number] = signal.signal(number, handler)
-  try:
-    yield event
-  finally:
-    for number, old in before.items():
-      signal.signal(number, old)

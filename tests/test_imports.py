@@ -10,8 +10,9 @@ ROOT = Path(__file__).parent.parent
 # Floors from the ground up; a file may import from lower floors, and from its own package.
 FLOORS = [
   {"errors", "memory"},
-  {"sharding", "metrics"},
-  {"nn"},
+  {"distributed"},
+  {"sharding", "metrics", "preemption"},
+  {"nn", "feed"},
   {"models", "objectives", "data", "optim"},
   {"experiment"},
   {"checkpoint", "log", "generate"},

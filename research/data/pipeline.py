@@ -55,7 +55,7 @@ def batches(
   seed: int,
   start: int = 0,
   shuffle: bool = True,
-  process: tuple[int, int] = (0, 1),
+  rows: np.ndarray | None = None,
   threads: int = THREADS,
   ahead: int = AHEAD,
 ) -> Iterator[Batch]:
@@ -63,19 +63,19 @@ def batches(
 
   Args:
     source: the examples.
-    batch_size: rows of the global batch, over all processes.
+    batch_size: of the global batch, over all processes.
     seed: of the order of the examples.
     start: the first step to give; nothing before it is read.
     shuffle: every epoch in its own order; otherwise in the source's order.
-    process: (index, count): rows index * B / count and on. The batches of all processes, one
-      after the other, are the global batch, whatever their count.
+    rows: which rows of every global batch to read, in ascending order; None for all. A process of
+      several reads those that its devices hold (see `feed`); the batches stay what they are.
     threads: that read ahead; 0 reads when asked. The order does not depend on it.
     ahead: batches kept ready.
 
   Raises:
-    UserError: the source is empty, or count does not divide batch_size.
+    UserError: the source is empty, or batch_size is less than 1.
   """
-  steps = _Steps(source, batch_size, process, seed if shuffle else None)
+  steps = _Steps(source, batch_size, rows, seed if shuffle else None)
   return _iterate(steps, start, threads, ahead)
 
 
@@ -83,17 +83,17 @@ def epoch(
   source: Source,
   batch_size: int,
   *,
-  process: tuple[int, int] = (0, 1),
+  rows: np.ndarray | None = None,
   limit: int | None = None,
   threads: int = THREADS,
   ahead: int = AHEAD,
 ) -> Iterator[Batch]:
   """Every example once, in order; the last batch is filled with padding rows (all zeros).
 
-  Every process gets the same number of batches: `ceil(len(source) / batch_size)`, or `limit`
-  where that is less.
+  There are `ceil(len(source) / batch_size)` of them, or `limit` where that is less, whichever
+  `rows` a process reads.
   """
-  passes = _Pass(source, batch_size, process, limit)
+  passes = _Pass(source, batch_size, rows, limit)
   return _iterate(passes, 0, threads, ahead)
 
 
@@ -107,30 +107,23 @@ def _iterate(steps, start: int, threads: int, ahead: int) -> Iterator[Batch]:
   return iter(dataset[start:].to_iter_dataset(options)) if len(steps) > start else iter(())
 
 
-def _rows(batch_size: int, process: tuple[int, int]) -> tuple[int, int]:
-  """The rows (first, end) of the global batch that belong to a process."""
-  index, count = process
+def _rows(batch_size: int, rows: np.ndarray | None) -> np.ndarray:
+  """The numbers of the rows to read."""
   if batch_size < 1:
     raise UserError(f"batch_size={batch_size} is no number of examples; choose 1 or more")
-  if not 0 <= index < count:
-    raise UserError(f"process {index} of {count} does not exist; they count from 0")
-  if batch_size % count:
-    raise UserError(
-      f"batch_size={batch_size} does not divide over {count} processes; "
-      f"choose {batch_size - batch_size % count or count} or {batch_size + -batch_size % count}"
-    )
-  size = batch_size // count
-  return index * size, (index + 1) * size
+  return np.arange(batch_size) if rows is None else np.asarray(rows, np.int64)
 
 
 class _Steps:
   """Batches by step number, without end."""
 
-  def __init__(self, source: Source, batch_size: int, process: tuple[int, int], seed: int | None):
+  def __init__(
+    self, source: Source, batch_size: int, rows: np.ndarray | None, seed: int | None
+  ):
     if len(source) == 0:
       raise UserError("the dataset has no examples; give it more data or a shorter length")
     self.source, self.batch_size, self.seed = source, batch_size, seed
-    self.first, self.end = _rows(batch_size, process)
+    self.rows = _rows(batch_size, rows)
     # A step may reach over two epochs, or over many where the source is smaller than a batch.
     self.order = functools.lru_cache(maxsize=4)(self._order)
 
@@ -139,7 +132,7 @@ class _Steps:
 
   def __getitem__(self, step: int) -> Batch:
     size = len(self.source)
-    places = step * self.batch_size + np.arange(self.first, self.end, dtype=np.int64)
+    places = step * self.batch_size + self.rows
     epochs, within = np.divmod(places, size)
     if epochs[0] == epochs[-1]:
       return self.source.take(self.order(int(epochs[0]))[within], int(epochs[0]))
@@ -162,9 +155,11 @@ class _Steps:
 class _Pass:
   """The batches of one pass over a source in its own order."""
 
-  def __init__(self, source: Source, batch_size: int, process: tuple[int, int], limit: int | None):
+  def __init__(
+    self, source: Source, batch_size: int, rows: np.ndarray | None, limit: int | None
+  ):
     self.source, self.batch_size = source, batch_size
-    self.first, self.end = _rows(batch_size, process)
+    self.rows = _rows(batch_size, rows)
     self.length = -(-len(source) // batch_size)
     if limit is not None:
       self.length = min(self.length, limit)
@@ -173,7 +168,7 @@ class _Pass:
     return self.length
 
   def __getitem__(self, step: int) -> Batch:
-    places = step * self.batch_size + np.arange(self.first, self.end, dtype=np.int64)
+    places = step * self.batch_size + self.rows
     real = places[places < len(self.source)]
     # A process whose rows are all padding still needs the keys and shapes: it reads one example.
     batch = self.source.take(real if len(real) else np.zeros(1, np.int64), 0)
