@@ -98,6 +98,24 @@ def _parsers():
   experiment(data)
   data.add_argument("--rows", type=_count, default=3, help="examples to show (default: 3)")
 
+  verify = command(
+    "verify",
+    _verify,
+    "Check an experiment, made small: masks, batches, devices, decoding, resuming.",
+    "Exit codes: 0 all hold, 1 an invariant is broken, 2 your mistake. A file's smoke() is taken "
+    "where it has one and nothing else is asked for.",
+  )
+  experiment(verify)
+  verify.add_argument("--only", type=_words, default=(), metavar="CHECK,...", help="these checks")
+  verify.add_argument(
+    "--mesh",
+    action="append",
+    default=[],
+    metavar="MESH",
+    help="on eight devices: a preset, or sizes as fsdp=4,tensor=2; may be repeated "
+    "(default: every preset)",
+  )
+
   sample = command("sample", _sample, "Let the model of a run write text.")
   sample.add_argument("workdir", type=Path)
   sample.add_argument("--prompt", help="text to continue; - reads it from standard input")
@@ -126,7 +144,7 @@ def _parsers():
 
 
 def _run(options) -> int:
-  from research import load
+  from research import distributed, load
 
   recipe = load.recipe(options.file, options.words)
   experiments = _named(recipe.experiments(), options.only)
@@ -177,7 +195,7 @@ def _run_one(recipe, experiment, workdir: Path) -> int:
 
 
 def _describe(options) -> int:
-  from research import distributed, load
+  from research import load
 
   for experiment in load.recipe(options.file, options.words).experiments():
     for path, text in experiment.describe().items():
@@ -190,6 +208,29 @@ def _data(options) -> int:
 
   data.preview(load.recipe(options.file, options.words).experiment().data, rows=options.rows)
   return 0
+
+
+def _verify(options) -> int:
+  if "jax" not in sys.modules:
+    _fake_devices(8)
+  from research import verify
+
+  return verify.exit_code(
+    verify.verify(options.file, options.words, only=options.only, meshes=options.mesh)
+  )
+
+
+def _fake_devices(count: int) -> None:
+  """Tells a JAX that has not started to make devices of this CPU, and to compile in a hurry."""
+  os.environ.setdefault("JAX_PLATFORMS", "cpu")
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # how it partitions is not our subject
+  flags = [
+    f"--xla_force_host_platform_device_count={count}",
+    # Almost all of the time goes into compiling; what is compiled runs for milliseconds.
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+  ]
+  os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
 
 
 def _sample(options) -> int:
@@ -234,6 +275,10 @@ def _explain_file(target: str, parser) -> int:
   for path, text in recipe.experiments()[0].describe().items():
     print(f"  {path:<36} {text}")
   return 0
+
+
+def _words(text: str) -> list[str]:
+  return [word for word in text.split(",") if word]
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,184 @@
+"""However a model is computed: scanned or looped, with any remat, in bfloat16, with dropout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research import sharding
+from research.experiment import Experiment
+from research.nn.transformer import LAYERS, REMAT
+from research.verify.rows import (
+  BROKEN,
+  DOES_NOT_APPLY,
+  EQUAL,
+  HOLDS,
+  DoesNotApply,
+  Row,
+  furthest,
+  within,
+)
+from research.verify.small import found
+from research.verify.subject import GRADIENT, Result, Subject, changed, dropouts
+
+# bfloat16 keeps 8 bits: 2^-9 of each value is lost, most of it evened out in a mean of many.
+LOSS_DRIFT, GRADIENT_DRIFT = 1e-3, 0.05
+SUMS = 1e-4  # of a sum of losses, in batches of one row and of all rows; bfloat16 sums lose 2e-3
+RATE = 0.5  # of dropout, where half of all values tell the most
+
+
+def layers(subject: Subject) -> Iterator[Row]:
+  """Scanned layers compute what looped ones do, down to the randomness of their dropout."""
+  fields = {
+    path: value
+    for path, value in found(subject.plain, "model", "layers").items()
+    if value in LAYERS
+  }
+  if not fields:
+    raise DoesNotApply("the model has no field 'layers' that is 'loop' or 'scan'")
+  loop, scan = (
+    subject.step(_dropping(subject, dict.fromkeys(fields, how))) for how in ("loop", "scan")
+  )
+  far, name = scan.furthest(loop)
+  yield within("scan and loop", far, EQUAL, f"{name} differs between the two")
+
+
+def remat(subject: Subject) -> Iterator[Row]:
+  """What is recomputed in the backward pass is what was there before, dropout included."""
+  fields = [p for p, value in found(subject.plain, "model", "remat").items() if value in REMAT]
+  if not fields:
+    raise DoesNotApply("the model has no field 'remat' that names a policy")
+  whole = subject.step(_dropping(subject, dict.fromkeys(fields, "none")))
+  for policy in REMAT:
+    if policy != "none":
+      made = subject.step(_dropping(subject, dict.fromkeys(fields, policy)))
+      far, name = made.furthest(whole)
+      yield within(policy, far, EQUAL, f"{name} differs from remat 'none'")
+
+
+def dtype(subject: Subject) -> Iterator[Row]:
+  """bfloat16 activations stay near float32 ones, and losses are summed in float32."""
+  fields = list(found(subject.plain, "model", "dtype"))
+  if not fields:
+    raise DoesNotApply("the model has no field 'dtype'")
+  narrow = changed(subject.plain, dict.fromkeys(fields, "bfloat16"))
+  result = subject.step(narrow)
+  wrong = [name for name, x in (result.gradient | result.state).items() if x.dtype == jnp.bfloat16]
+  if wrong:
+    yield Row("state", verdict=BROKEN, note=f"{wrong[0]} is bfloat16, not float32")
+  loss, wanted = result.metrics["loss"], subject.base.metrics["loss"]
+  drift = abs(loss - wanted) / max(abs(wanted), 1e-6)
+  yield within("loss", drift, LOSS_DRIFT, f"the loss is {loss:.6g}, in float32 {wanted:.6g}")
+  yield _gradient_drift(result, subject.base)
+  yield _sums(subject, narrow)
+
+
+def dropout(subject: Subject) -> Iterator[Row]:
+  """Dropout acts in training only, at its rate and scale, with new randomness in each step."""
+  fields = dropouts(subject.plain)
+  if not fields:
+    raise DoesNotApply("the model has no field whose name has 'dropout' in it")
+  dropping = _dropping(subject, {}, rate=RATE)
+  first, again = subject.step(dropping), subject.step(dropping, number=1)
+  without = float(subject.base.metrics["loss"])
+  moved = [abs(float(x.metrics["loss"]) - without) for x in (first, again)]
+  told = f"with {', '.join(fields)} = {RATE} the loss of a step is the same as with 0"
+  yield _acts("in training", min(moved), told)
+  apart = abs(float(first.metrics["loss"] - again.metrics["loss"]))
+  yield _acts("another each step", apart, "two steps drop the same values")
+  yield from _rates(subject, dropping)
+
+  def loss(experiment):
+    score = nn.apply(experiment.objective, experiment.model)
+    with sharding.use(subject.program.layout):
+      return jax.jit(score)({"params": subject.params}, subject.rows)["loss"].mean()
+
+  far = abs(float(loss(dropping)) - float(loss(subject.plain)))
+  yield within("not in evaluation", far, EQUAL * abs(without), "without a key the loss changes")
+
+
+def _rates(subject: Subject, dropping: Experiment) -> Iterator[Row]:
+  """The share of zeros and the scale of the rest, of every layer called Dropout."""
+  seen: list[tuple[float, float, float]] = []
+
+  def record(zeros, count, scale_error):
+    seen.append((float(zeros), float(count), float(scale_error)))
+
+  def watch(call, arguments, named, context):
+    y = call(*arguments, **named)
+    is_dropout = "Dropout" in type(context.module).__name__ and context.method_name == "__call__"
+    if is_dropout and arguments and isinstance(y, jax.Array):
+      x = arguments[0]
+      inside, kept = x != 0, (x != 0) & (y != 0)
+      error = jnp.max(jnp.where(kept, jnp.abs(y / jnp.where(kept, x, 1) * (1 - RATE) - 1), 0))
+      jax.debug.callback(record, jnp.sum(inside & (y == 0)), jnp.sum(inside), error)
+    return y
+
+  def run(params, rows, key):
+    with sharding.use(subject.program.layout), nn.intercept_methods(watch):
+      score = nn.apply(dropping.objective, dropping.model)
+      return score({"params": params}, rows, rngs={"dropout": key})["loss"].mean()
+
+  jax.block_until_ready(jax.jit(run)(subject.params, subject.rows, jax.random.key(0)))
+  jax.effects_barrier()
+  if not seen:
+    note = "no layer of a class called Dropout was seen: rate and scale are not checked"
+    yield Row("rate and scale", verdict=DOES_NOT_APPLY, note=note)
+    return
+  deviation = math.sqrt(RATE * (1 - RATE))
+  far = [abs(zeros / count - RATE) / deviation * count**0.5 for zeros, count, _ in seen]
+  worst = int(np.argmax(far))
+  share = seen[worst][0] / seen[worst][1]
+  note = f"a layer zeroes {share:.3f} of {seen[worst][1]:.0f} values, not {RATE}"
+  yield within("rate, in standard errors", far[worst], 6.0, note)
+  error = max(scale for _, _, scale in seen)
+  yield within("scale", error, 1e-5, f"kept values are not multiplied by 1 / (1 - {RATE})")
+
+
+def _acts(part: str, moved: float, note: str) -> Row:
+  """Broken where something that should change does not."""
+  return Row(part, moved, "> 0", HOLDS if moved > 0 else BROKEN, "" if moved > 0 else note)
+
+
+def _gradient_drift(result: Result, wanted: Result) -> Row:
+  """Of the whole gradient, as the length of the difference over its own."""
+
+  def joined(gradient: dict[str, Any]) -> np.ndarray:
+    return np.concatenate([gradient[name].reshape(-1) for name in sorted(gradient)])
+
+  a, b = joined(result.gradient), joined(wanted.gradient)
+  far = float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30))
+  worst = furthest(result.gradient, wanted.gradient)[1].removeprefix(GRADIENT)
+  return within("gradient", far, GRADIENT_DRIFT, f"most in {worst}")
+
+
+def _sums(subject: Subject, narrow: Experiment) -> Row:
+  """The loss of all rows at once is the sum of the losses of the rows."""
+  score, params = nn.apply(narrow.objective, narrow.model), subject.params
+
+  @jax.jit
+  def total(rows):
+    with sharding.use(subject.program.layout):
+      return score({"params": params}, rows)["loss"].total
+
+  def of(rows):
+    return float(total(rows))
+
+  whole = of(subject.rows)
+  one_by_one = sum(
+    of({name: x[b : b + 1] for name, x in subject.rows.items()})
+    for b in range(len(next(iter(subject.rows.values()))))
+  )
+  far = abs(whole - one_by_one) / max(abs(one_by_one), 1e-6)
+  return within("sums", far, SUMS, f"all rows {whole:.6g}, one by one {one_by_one:.6g}")
+
+
+def _dropping(subject: Subject, changes: dict[str, Any], rate: float = 0.1) -> Experiment:
+  """The plain experiment changed, and with dropout in every layer that has it."""
+  return changed(subject.plain, {**dict.fromkeys(dropouts(subject.plain), rate), **changes})
