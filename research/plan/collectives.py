@@ -177,8 +177,8 @@ def cause(module: Module, made: Instruction) -> str:
   locations = list(module.trace(made))
   for location in locations:
     if not any(part in location.file for part in PLUMBING):
-      return _short(str(location))
-  return _short(str(locations[0])) if locations else "the compiler"
+      return short(str(location))
+  return short(str(locations[0])) if locations else "the compiler"
 
 
 def scope(name: str) -> str:
@@ -208,7 +208,7 @@ def _scattered(item: Sent) -> Sent:
   return item._replace(kind="reduce-scatter") if item.kind == "all-reduce" else item
 
 
-def _short(location: str) -> str:
+def short(location: str) -> str:
   """From the package or the last folder on."""
   for mark in ("/site-packages/", "/research/"):
     head, found, tail = location.rpartition(mark)
