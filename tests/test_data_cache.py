@@ -1,0 +1,49 @@
+"""What is prepared once is prepared by one process, and the others wait for it."""
+
+import subprocess
+import sys
+
+from research.data import cache
+
+WORKER = """
+import pathlib, sys, time
+from research.data import cache
+
+def write(folder):
+  with open(sys.argv[1], "a") as file:
+    file.write("written\\n")
+  if sys.argv[2] == "dies":
+    print("writing", flush=True)
+    time.sleep(60)
+  time.sleep(0.5)
+  (folder / "all").touch()
+
+cache.folder("kind", "name", write, lambda folder: (folder / "all").exists())
+"""
+
+
+def start(record, how, monkeypatch, root):
+  monkeypatch.setenv("RESEARCH_CACHE", str(root))
+  command = [sys.executable, "-c", WORKER, str(record), how]
+  return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_processes_that_ask_at_once_one_writes(tmp_path, monkeypatch):
+  record, root = tmp_path / "record", tmp_path / "cache"
+  workers = [start(record, "lives", monkeypatch, root) for _ in range(4)]
+  assert [worker.wait(30) for worker in workers] == [0] * 4
+  assert record.read_text() == "written\n"
+  assert sorted(path.name for path in (root / "kind").iterdir()) == ["name"]
+
+
+def test_the_lock_of_a_killed_process_holds_up_nobody(tmp_path, monkeypatch):
+  record, root = tmp_path / "record", tmp_path / "cache"
+  dying = start(record, "dies", monkeypatch, root)
+  assert dying.stdout.readline() == "writing\n"
+  waiting = start(record, "lives", monkeypatch, root)
+  dying.kill()
+  dying.wait()
+  dying.stdout.close()
+  assert waiting.wait(30) == 0
+  monkeypatch.setenv("RESEARCH_CACHE", str(root))
+  assert (cache.root() / "kind" / "name" / "all").exists()
