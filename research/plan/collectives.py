@@ -26,6 +26,8 @@ KINDS = (
 # Where weights and activations are only handed on: the line that called these is the cause.
 PLUMBING = ("site-packages/", "research/sharding.py", "research/nn/matmul.py", "research/train.py")
 
+UNKNOWN = "the compiler"  # the cause of what has no line
+
 Phase = Literal["whole", "start", "step", "done"]
 
 
@@ -178,7 +180,7 @@ def cause(module: Module, made: Instruction) -> str:
   for location in locations:
     if not any(part in location.file for part in PLUMBING):
       return short(str(location))
-  return short(str(locations[0])) if locations else "the compiler"
+  return short(str(locations[0])) if locations else UNKNOWN
 
 
 def scope(name: str) -> str:

@@ -282,13 +282,15 @@ class Tracing:
       others = math.prod(layout.size(axis) for axis in axes if axis not in rows)
       whole = leaf.size / others * self.width  # of a weight in use
       rest = math.prod(layout.size(axis) for axis in rows) // split
-      sent["all-gather"] += 2 * whole * (split - 1) / split * microbatches
+      sent["all-gather"] += 2 * whole * (split - 1) / split
       if rest == 1:
         # Over all devices of a slice the TPU compiler sums, and then drops what is not its own.
         sent["all-reduce"] += 2 * whole * (split - 1) / split
       else:
         sent["reduce-scatter"] += whole * (split - 1) / split
         sent["all-reduce"] += 2 * whole / split * (rest - 1) / rest
+    # The sum of gradients over microbatches is split as they are: each one is reduced by itself.
+    sent = {kind: microbatches * size for kind, size in sent.items()}
     sent["all-reduce"] += self.tensor_wire(layout, policy)
     return {kind: size for kind, size in sent.items() if size}
 
