@@ -130,6 +130,25 @@ def _parsers():
   sample.add_argument("--seed", type=int, default=0)
   sample.add_argument("--step", type=int, help="checkpoint (default: the newest)")
 
+  plan = command(
+    "plan",
+    _plan,
+    "Compile an experiment for machines that are not here: memory, time, what is sent.",
+    "It exits with 1 where something does not fit. Topologies: v5e:16x16, v5p:4x4x8, v6e:16x16, "
+    "v4:4x4x4, 2xv5e:16x16 (two slices), h100:8x8 (hosts x GPUs).",
+  )
+  experiment(plan)
+  plan.add_argument("--topology", required=True, help="one, or several joined by commas")
+  plan.add_argument("--tokens", help="budget, as in 300B (default: the experiment's steps)")
+  plan.add_argument("--search", action="store_true", help="the fastest that fit; compiles nothing")
+  plan.add_argument("--estimate", action="store_true", help="compile nothing")
+  plan.add_argument("--price", type=float, help="dollars for a device and hour")
+  plan.add_argument(
+    "--option", action="append", default=[], metavar="xla_NAME=VALUE", help="of the compiler"
+  )
+  plan.add_argument("--timeout", type=float, default=900, help="seconds for a compilation")
+  plan.add_argument("--out", type=Path, help="folder of the pages (default: runs/plans)")
+
   report = command("report", _report, "Write report.html of a run: curves, baselines, samples.")
   report.add_argument("workdir", type=Path)
 
@@ -237,6 +256,24 @@ def _sample(options) -> int:
   from research.sample import sample
 
   return sample(options)
+
+
+def _plan(options) -> int:
+  os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning wakes no accelerator that is here
+  from research import plan
+
+  return plan.run(
+    options.file,
+    options.words,
+    topologies=options.topology,
+    tokens=options.tokens,
+    search=options.search,
+    estimate=options.estimate,
+    price=options.price,
+    options=options.option,
+    timeout=options.timeout,
+    out=options.out,
+  )
 
 
 def _report(options) -> int:

@@ -20,7 +20,7 @@ FLOORS = [
   {"flops", "fit"},
   {"train"},
   {"load", "bench", "report"},
-  {"sample", "verify"},
+  {"sample", "verify", "plan"},
   {"cli"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
