@@ -185,7 +185,7 @@ def cause(module: Module, made: Instruction) -> str:
 
 def scope(name: str) -> str:
   """`jit(f)/transpose(jvp(GPT.encode))/.../attention/query/dot_general` without the scaffolding."""
-  backward = "transpose(" in name
+  backward, name = "transpose(" in name, name.split(":")[0]  # the first of several made one
   skipped = ("while", "body", "closed_call", "checkpoint", "rematted_computation", "cond")
   parts = []
   for part in name.split("/"):

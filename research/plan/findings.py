@@ -20,6 +20,11 @@ def findings(plan: Plan) -> list[str]:
 def _memory(plan: Plan) -> Iterator[str]:
   available = plan.topology.chip.memory
   share = plan.needed / available
+  if plan.compiled and plan.compiled.facts["attention"] == "plain":
+    yield (
+      "compiled with plain attention, as cuDNN is not installed here: with its kernel no scores are "
+      "stored, and less memory and time are needed."
+    )
   if TIGHT < share <= 1:
     yield (
       f"{share:.0%} of the memory is used: a longer sequence or another compiler version may not "
