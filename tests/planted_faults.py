@@ -235,7 +235,7 @@ class Reader(nn.Module):
   width: int
   depth: int
   dropout: float = 0.0
-  windows: tuple[int | None, ...] = (None, 4)
+  windows: tuple[int | None, ...] = (4,)
   dtype: str = "float32"
   layers: str = "loop"
   remat: str = "none"

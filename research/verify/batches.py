@@ -58,15 +58,15 @@ def determinism(subject: Subject) -> Iterator[Row]:
     far, name = furthest(*({name: np.asarray(x) for name, x in score.items()} for score in scores))
     yield within("fitted twice", far, 0.0, f"{name} came out differently")
     return
-  far, name = subject.step().furthest(subject.base)
-  yield within("a step twice", far, 0.0, f"{name} came out differently")
+  far, note = subject.step().apart(subject.base)
+  yield within("a step twice", far, 0.0, f"twice the same: {note}")
 
 
 def microbatches(subject: Subject) -> Iterator[Row]:
   """A batch in pieces has the loss, the gradient and the update of the whole batch."""
   cut = subject.step(dataclasses.replace(subject.plain, microbatches=2))
-  far, name = cut.furthest(subject.base)
-  yield within("in two", far, EQUAL, f"{name} differs from that of the whole batch")
+  far, note = cut.apart(subject.base)
+  yield within("in two", far, EQUAL, f"in two pieces and whole: {note}")
 
 
 def evaluation(subject: Subject) -> Iterator[Row]:

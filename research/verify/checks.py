@@ -82,7 +82,7 @@ CHECKS = (
     "the objective's Mean: the total is a sum of weight * value and the weight the sum of weights, "
     "not a mean with weight 1. A loss that compares rows with one another cannot be cut: choose "
     "the other checks with --only",
-    ("determinism",),
+    ("determinism", "permutation"),
   ),
   Check(
     "evaluation",

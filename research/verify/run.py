@@ -116,7 +116,10 @@ def _subject(target: str, words: Sequence[str]) -> Subject:
 
 def _rows(check: Check, subject: Subject, meshes: tuple[str, ...], done: dict[str, list[Row]]):
   """The rows of a check; an error in it is a row, too."""
-  missing = [name for name in check.needs if name in broken(done)]
+  unsettled = [
+    name for name, found in done.items() if {row.verdict for row in found} & {BROKEN, NOT_CHECKED}
+  ]
+  missing = [name for name in check.needs if name in unsettled]
   if missing:
     yield Row("", verdict=NOT_CHECKED, note=f"mend {', '.join(missing)} first")
     return

@@ -118,7 +118,8 @@ def _sizes(parts: Mapping[str, Any], of_data: set[str]) -> dict[str, Any]:
   if windows and isinstance(windows, tuple):
     sizes["windows"] = tuple(w if w is None else min(w, LENGTH // 4) for w in windows)
   if "depth" in is_number:
-    sizes["depth"] = min(parts["depth"], 2 * max(1, len(windows)))
+    # Two of every kind of layer, which is also what two stages of a pipeline can share.
+    sizes["depth"] = 2 * max(1, len(windows))
   if "vocab_size" in is_number and "vocab_size" in of_data:
     sizes["vocab_size"] = min(parts["vocab_size"], WORDS)
   if "max_length" in is_number and "length" in of_data:

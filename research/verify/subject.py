@@ -63,12 +63,14 @@ class Result:
   gradient: Flat
   state: Flat
 
-  def furthest(self, other: Result) -> tuple[float, str]:
-    """The largest difference from `other` in anything, and where."""
-    return max(
-      furthest(getattr(self, name), getattr(other, name))
-      for name in ("metrics", "gradient", "state")
+  def apart(self, other: Result) -> tuple[float, str]:
+    """The largest difference from `other` in anything, and what differs, in words."""
+    far, name = max(
+      furthest(getattr(self, part), getattr(other, part))
+      for part in ("metrics", "gradient", "state")
     )
+    losses = f"{self.metrics['loss']:.6g} and {other.metrics['loss']:.6g}"
+    return far, f"{name} differs most; the losses are {losses}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +160,11 @@ def observe(program: train.Program, flat: Flat, rows: Mapping[str, np.ndarray], 
   after = host(state)
   return Result(
     {name: np.asarray(x) for name, x in means(measured).items()},
-    {name: x for name, x in after.items() if name.startswith(GRADIENT)},
+    {
+      f"the gradient of {name.removeprefix(GRADIENT)}": x
+      for name, x in after.items()
+      if name.startswith(GRADIENT)
+    },
     {name: x for name, x in after.items() if not name.startswith((GRADIENT, PROBE))},
   )
 
