@@ -22,8 +22,8 @@ def _memory(plan: Plan) -> Iterator[str]:
   share = plan.needed / available
   if plan.compiled and plan.compiled.facts["attention"] == "plain":
     yield (
-      "compiled with plain attention, as cuDNN is not installed here: with its kernel no scores are "
-      "stored, and less memory and time are needed."
+      "compiled with plain attention, as cuDNN is not installed here: its kernel stores no scores, "
+      "and needs less memory and time."
     )
   if TIGHT < share <= 1:
     yield (
