@@ -137,7 +137,7 @@ class Layer(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD, mask):
-    drop = Dropout(0.0 if self.fault == "dropout_off" else self.dropout)
+    drop = Dropout(self.dropout)
     if self.fault == "unscaled_dropout":
       drop = UnscaledDropout(self.dropout)
     x_BLD += drop(self.attention(LayerNorm(name="attention_norm")(x_BLD), mask))
@@ -245,25 +245,25 @@ class Reader(nn.Module):
     self.history = History(self.max_length, self.fault)
     self.embed = Embed(self.vocab_size, self.width)
     self.places = LearnedPositions(self.max_length, self.width)
-    blocks = tuple(Layer(self.dropout, w, self.fault, parent=None) for w in self.windows)
+    rate = 0.0 if self.fault == "dropout_off" else self.dropout
+    blocks = tuple(Layer(rate, w, self.fault, parent=None) for w in self.windows)
     self.stack = Stack(blocks, self.depth, self.layers, self.remat)
     self.norm = LayerNorm()
-    self.first_drop = Dropout(self.dropout)
+    self.first_drop = Dropout(rate)
 
   def encode(self, tokens_BL, segments_BL=None, positions_BL=None):
     mask, positions_BL = self.history(tokens_BL.shape, segments_BL, positions_BL)
     if self.fault == "positions_of_row":
       positions_BL = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
     x_BLD = (self.embed(tokens_BL) + self.places(positions_BL)).astype(self.dtype)
-    if self.fault == "other_randomness" and self.remat == "full" and self.has_rng("dropout"):
-      self.make_rng("dropout")
+    if self.fault == "other_randomness" and self.remat == "full":
+      self.first_drop(x_BLD)  # takes a key, so that the next call has another one
     x_BLD = self.first_drop(x_BLD)
     if self.fault == "dropout_in_evaluation" and self.dropout:
       x_BLD = jnp.where(jnp.arange(self.width) % 2 == 0, x_BLD, 0)
     x_BLD = self.stack(x_BLD, mask)
-    if self.fault == "scan_differs" and self.layers == "scan":
-      x_BLD *= 1 + 1e-3
-    return self.norm(x_BLD)
+    x_BLD = self.norm(x_BLD)
+    return x_BLD * 1.001 if self.fault == "scan_differs" and self.layers == "scan" else x_BLD
 
   def table(self):
     return self.embed.table

@@ -88,7 +88,7 @@ CHECKS = (
     "evaluation",
     evaluation,
     "the weights of the evaluation's Mean, and padding rows (zeros), which must weigh nothing",
-    ("determinism", "microbatches"),
+    ("data", "determinism", "microbatches"),
   ),
   Check(
     "layers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +28,6 @@ from research.verify.subject import Result, Subject, changed, dropouts
 
 # bfloat16 keeps 8 bits: 2^-9 of each value is lost, most of it evened out in a mean of many.
 LOSS_DRIFT, GRADIENT_DRIFT = 1e-3, 0.05
-SUMS = 1e-4  # of a sum of losses, in batches of one row and of all rows; bfloat16 sums lose 2e-3
 RATE = 0.5  # of dropout, where half of all values tell the most
 
 
@@ -105,19 +103,21 @@ def dropout(subject: Subject) -> Iterator[Row]:
 
 def _rates(subject: Subject, dropping: Experiment) -> Iterator[Row]:
   """The share of zeros and the scale of the rest, of every layer called Dropout."""
-  seen: list[tuple[float, float, float]] = []
-
-  def record(zeros, count, scale_error):
-    seen.append((float(zeros), float(count), float(scale_error)))
+  seen: list[tuple[float, float, float, float]] = []
 
   def watch(call, arguments, named, context):
     y = call(*arguments, **named)
     is_dropout = "Dropout" in type(context.module).__name__ and context.method_name == "__call__"
     if is_dropout and arguments and isinstance(y, jax.Array):
-      x = arguments[0]
-      inside, kept = x != 0, (x != 0) & (y != 0)
-      error = jnp.max(jnp.where(kept, jnp.abs(y / jnp.where(kept, x, 1) * (1 - RATE) - 1), 0))
-      jax.debug.callback(record, jnp.sum(inside & (y == 0)), jnp.sum(inside), error)
+      x, rate = arguments[0], float(getattr(context.module, "rate", RATE))
+      kept = (x != 0) & (y != 0)
+      ratio = jnp.where(kept, y / jnp.where(kept, x, 1), 1 / (1 - rate))
+      told = (
+        jnp.sum((x != 0) & (y == 0)),
+        jnp.sum(x != 0),
+        jnp.max(jnp.abs(ratio * (1 - rate) - 1)),
+      )
+      jax.debug.callback(lambda *values: seen.append((rate, *map(float, values))), *told)
     return y
 
   def run(params, rows, key):
@@ -131,14 +131,17 @@ def _rates(subject: Subject, dropping: Experiment) -> Iterator[Row]:
     note = "no layer of a class called Dropout was seen: rate and scale are not checked"
     yield Row("rate and scale", verdict=DOES_NOT_APPLY, note=note)
     return
-  deviation = math.sqrt(RATE * (1 - RATE))
-  far = [abs(zeros / count - RATE) / deviation * count**0.5 for zeros, count, _ in seen]
-  worst = int(np.argmax(far))
-  share = seen[worst][0] / seen[worst][1]
-  note = f"a layer zeroes {share:.3f} of {seen[worst][1]:.0f} values, not {RATE}"
-  yield within("rate, in standard errors", far[worst], 6.0, note)
-  error = max(scale for _, _, scale in seen)
-  yield within("scale", error, 1e-5, f"kept values are not multiplied by 1 / (1 - {RATE})")
+
+  def deviation(layer):
+    """How many standard errors the share of zeros is from the layer's rate."""
+    rate, zeros, count, _ = layer
+    return abs(zeros - rate * count) / max((rate * (1 - rate) * count) ** 0.5, 1e-6)
+
+  rate, zeros, count, _ = worst = max(seen, key=deviation)
+  note = f"a layer of rate {rate} zeroes {zeros / count:.3f} of {count:.0f} values"
+  yield within("rate, in standard errors", deviation(worst), 6.0, note)
+  error = max(scale for *_, scale in seen)
+  yield within("scale", error, 1e-5, "kept values are not multiplied by 1 / (1 - rate)")
 
 
 def _acts(part: str, moved: float, note: str) -> Row:
@@ -159,7 +162,7 @@ def _gradient_drift(result: Result, wanted: Result) -> Row:
 
 
 def _sums(subject: Subject, narrow: Experiment) -> Row:
-  """The loss of all rows at once is the sum of the losses of the rows."""
+  """The loss of many rows at once is the sum of the losses of the rows."""
   score, params = nn.apply(narrow.objective, narrow.model), subject.params
 
   @jax.jit
@@ -167,16 +170,17 @@ def _sums(subject: Subject, narrow: Experiment) -> Row:
     with sharding.use(subject.program.layout):
       return score({"params": params}, rows)["loss"].total
 
-  def of(rows):
-    return float(total(rows))
+  def of(start, stop):
+    return float(total({name: x[start:stop] for name, x in subject.rows.items()}))
 
-  whole = of(subject.rows)
-  one_by_one = sum(
-    of({name: x[b : b + 1] for name, x in subject.rows.items()})
-    for b in range(len(next(iter(subject.rows.values()))))
-  )
-  far = abs(whole - one_by_one) / max(abs(one_by_one), 1e-6)
-  return within("sums", far, SUMS, f"all rows {whole:.6g}, one by one {one_by_one:.6g}")
+  B = narrow.batch_size
+  one_by_one = np.array([of(b, b + 1) for b in range(B)])
+  # Three sums, as one that is rounded may come out right by chance.
+  parts = [(0, B), (0, B // 2), (B // 2, B)]
+  pairs = [(of(*part), float(one_by_one[slice(*part)].sum())) for part in parts]
+  together, alone = max(pairs, key=lambda pair: abs(pair[0] - pair[1]) / max(abs(pair[1]), 1e-6))
+  far = abs(together - alone) / max(abs(alone), 1e-6)
+  return within("sums", far, EQUAL, f"rows together {together:.7g}, one by one {alone:.7g}")
 
 
 def _dropping(subject: Subject, changes: dict[str, Any], rate: float = 0.1) -> Experiment:
