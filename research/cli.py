@@ -25,7 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
       target = next((w for w in words[1:] if not w.startswith("-")), None)
       if target:
         return _explain_file(target, commands[words[0]])
-    options = parser.parse_args(words)
+    options, rest = parser.parse_known_args(words)
+    if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
+      parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # name=value may also follow the options
+      options.words += rest
     if not hasattr(options, "command"):
       parser.print_help()
       return 0

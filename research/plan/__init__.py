@@ -10,7 +10,8 @@ network      how fast a group of devices can talk
 collectives  what a program sends, by cause
 schedule     how long a step takes, on paper
 buffers      what fills the memory
-result       all of it in one value; `findings` in words, `text` for the terminal, `page` in HTML
+result       all of it in one value; `findings` in words, `text` for the terminal, `page` in HTML,
+             `figures` as people read them
 """
 
 from research.plan.command import run

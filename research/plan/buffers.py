@@ -88,9 +88,27 @@ def _bytes(computation: Computation, made: Instruction) -> float:
 
 
 def _writer(module: Module, computation: Computation, made: Instruction) -> Instruction:
-  """The instruction that fills an array: for one that a loop fills turn by turn, the one inside."""
-  if collectives.cause(module, made) != collectives.UNKNOWN and made.opcode != "custom-call":
+  """The instruction whose source says what an array is, where its own has none.
+
+  An array that a loop fills turn by turn is explained by what the loop writes into it, a copy by
+  what it copies.
+  """
+  if made.opcode != "custom-call" and _explained(module, made):
     return made
+  filled = _filled_by_loop(module, computation, made)
+  if filled is not None:
+    return filled
+  source = made
+  while (
+    source.operands and not _explained(module, source) and source.operands[0] in (computation.named)
+  ):
+    source = computation.named[source.operands[0]]
+  return source
+
+
+def _filled_by_loop(
+  module: Module, computation: Computation, made: Instruction
+) -> Instruction | None:
   for given in computation.instructions:
     if given.opcode != "tuple" or made.name not in given.operands:
       continue
@@ -100,9 +118,13 @@ def _writer(module: Module, computation: Computation, made: Instruction) -> Inst
         inside = body.named.get(body.root.operands[given.operands.index(made.name)])
         while inside is not None and inside.opcode in ("get-tuple-element", "bitcast", "copy"):
           inside = body.named.get(inside.operands[0])
-        if inside is not None and collectives.cause(module, inside) != collectives.UNKNOWN:
+        if inside is not None and _explained(module, inside):
           return inside
-  return made
+  return None
+
+
+def _explained(module: Module, made: Instruction) -> bool:
+  return collectives.cause(module, made) != collectives.UNKNOWN
 
 
 def _in_place(made: Instruction) -> bool:

@@ -24,7 +24,14 @@ KINDS = (
   "collective-broadcast",
 )
 # Where weights and activations are only handed on: the line that called these is the cause.
-PLUMBING = ("site-packages/", "research/sharding.py", "research/nn/matmul.py", "research/train.py")
+PLUMBING = (
+  "site-packages/",
+  "research/sharding.py",
+  "research/nn/matmul.py",
+  "research/train.py",
+  "research/plan/",
+  "<frozen",  # how Python starts a module
+)
 
 UNKNOWN = "the compiler"  # the cause of what has no line
 

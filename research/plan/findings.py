@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from research.plan.collectives import Entry
+from research.plan.figures import gb, gib, short
 from research.plan.result import Plan
 
 NOTABLE = 0.01  # of a step, below which nothing is said
@@ -39,7 +40,7 @@ def _memory(plan: Plan) -> Iterator[str]:
   replicas = state * plan.topology.devices / (12 * whole)
   if replicas > 2 and state > 0.2 * available:
     yield (
-      f"the state lies {replicas:.0f} times in the machine, {state / 2**30:.2f} GiB on each "
+      f"the state lies {replicas:.0f} times in the machine, {gib(state)} GiB on each "
       f"device: a larger fsdp axis than in {spread} would split it."
     )
 
@@ -60,7 +61,7 @@ def _roomier(plan: Plan) -> str | None:
   saved = 1 - traced.computed[best] / own
   return (
     f"less than half of the memory is used: model.remat={best} would compute {saved:.0%} less and "
-    f"need about {traced.memory(best) / 2**30:.1f} GiB."
+    f"need about {gib(traced.memory(best))} GiB."
   )
 
 
@@ -70,9 +71,9 @@ def _network(plan: Plan) -> Iterator[str]:
   slow = plan.schedules[1]
   if slow.exposed > NOTABLE * slow.step:
     yield (
-      f"{slow.exposed:.3f} s of {slow.step:.3f} s wait for the network "
+      f"{short(slow.exposed)} s of {short(slow.step)} s wait for the network "
       f"({slow.exposed / slow.step:.0%}), most of it at "
-      + ", ".join(f"{line} ({s:.3f} s)" for line, s in list(slow.waits.items())[:3])
+      + ", ".join(f"{line} ({short(s)} s)" for line, s in list(slow.waits.items())[:3])
       + "."
     )
   everyone = plan.topology.devices
@@ -82,22 +83,22 @@ def _network(plan: Plan) -> Iterator[str]:
   if seconds > NOTABLE * slow.step:
     yield (
       f"gradients are summed over all {everyone} devices and not beside computation: "
-      f"{sum(e.wire for e in whole) / 1e9:.1f} GB and {seconds:.3f} s. Where fsdp is one axis of "
+      f"{gb(sum(e.wire for e in whole))} GB and {short(seconds)} s. Where fsdp is one axis of "
       "the torus, with data over the other, the sums are scattered and half as large."
     )
   for entry in sums:
     if entry.count in (4, 8, 16) and entry.seconds > NOTABLE * slow.step:
       yield (
-        f"{entry.line} sums a gradient {entry.count} times a step, {entry.wire / 1e9:.1f} GB: a "
+        f"{entry.line} sums a gradient {entry.count} times a step, {gb(entry.wire)} GB: a "
         "loop reduces it in every turn. Summed after the loop it would be "
-        f"{entry.wire / entry.count / 1e9:.1f} GB."
+        f"{gb(entry.wire / entry.count)} GB."
       )
   gathers = [e for e in plan.entries if e.kind == "all-gather" and not e.asynchronous]
   seconds = sum(entry.seconds for entry in gathers)
   if seconds > NOTABLE * slow.step:
     yield (
-      f"{sum(e.wire for e in gathers) / 1e9:.1f} GB of weights are gathered while nothing is "
-      f"computed, {seconds:.3f} s."
+      f"{gb(sum(e.wire for e in gathers))} GB of weights are gathered while nothing is "
+      f"computed, {short(seconds)} s."
     )
 
 
@@ -109,7 +110,7 @@ def _products(plan: Plan) -> Iterator[str]:
     if share < SLOW and seconds > 2 * NOTABLE * slow.step:
       yield (
         f"products at {line} ({scope}) are expected to reach {share:.0%} of the peak and take "
-        f"{seconds:.3f} s."
+        f"{short(seconds)} s."
       )
   if slow.other > 0.15 * slow.step:
     yield f"{slow.other / slow.step:.0%} of the step is neither products nor waiting."

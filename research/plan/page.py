@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from research.plan import collectives, text
+from research.plan.figures import gb, gib, short, tera
 from research.plan.findings import findings
 from research.plan.result import Plan
 from research.report import page
@@ -26,11 +27,11 @@ def _body(plan: Plan) -> Iterator[str]:
     yield "<h2>Findings</h2>"
     yield from (page.paragraph(page.text(sentence)) for sentence in said)
   yield "<h2>Memory</h2>"
-  yield _table(["bytes of a device", "GiB"], [[k, text.gib(v)] for k, v in text.memory(plan)])
+  yield _table(["bytes of a device", "GiB"], [[k, gib(v)] for k, v in text.memory(plan)])
   yield _table(["largest when memory is fullest", "GiB", "line"], text.buffer_rows(plan))
   if len(plan.traced.kept) > 1:
     rows = [
-      [policy, text.gib(plan.traced.memory(policy)), f"{plan.traced.computed[policy] / 1e12:,.0f}"]
+      [policy, gib(plan.traced.memory(policy)), tera(plan.traced.computed[policy])]
       for policy in plan.traced.kept
     ]
     yield _table(["remat policy, estimated", "GiB", "TFLOP a step"], rows)
@@ -52,9 +53,9 @@ def _body(plan: Plan) -> Iterator[str]:
         [
           k,
           f"{t['count']:.0f}",
-          text.gb(t["wire"]),
-          text.gb(t["asynchronous"]),
-          f"{t['seconds']:.3f}",
+          gb(t["wire"]),
+          gb(t["asynchronous"]),
+          short(t["seconds"]),
         ]
         for k, t in totals
       ],
@@ -83,12 +84,12 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     ("mesh", " ".join(f"{axis} {n}" for axis, n in traced.mesh.items() if n > 1) or "one device"),
     ("parameters", f"{traced.parameters:,}"),
     ("tokens a step", f"{traced.tokens:,}"),
-    ("model TFLOP a step and device", f"{traced.causal_flops / 1e12:,.1f}"),
+    ("model TFLOP a step and device", tera(traced.causal_flops)),
   ]
   if plan.schedules:
     fast, slow = plan.schedules
     facts += [
-      ("compiled TFLOP", f"{slow.flops / 1e12:,.1f}"),
+      ("compiled TFLOP", tera(slow.flops)),
       ("chip-hours", f"{plan.hours(fast.step):,.0f} to {plan.hours(slow.step):,.0f}"),
       (
         "cost",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from research.plan import collectives
+from research.plan.figures import gb, gib, short, tera
 from research.plan.findings import findings
 from research.plan.result import Plan
-from research.plan.topology import GIB
 
 ROWS = 8  # of a table
 
@@ -31,7 +31,7 @@ def lines(plan: Plan) -> Iterator[str]:
       [
         f"{policy}{' *' if policy == traced.policy else ''}",
         gib(traced.memory(policy)),
-        f"{traced.computed[policy] / 1e12:,.0f}",
+        tera(traced.computed[policy]),
       ]
       for policy in traced.kept
     ]
@@ -39,7 +39,7 @@ def lines(plan: Plan) -> Iterator[str]:
   if plan.entries:
     yield ""
     totals = [
-      [kind, f"{t['count']:.0f}", gb(t["wire"]), gb(t["asynchronous"]), f"{t['seconds']:.3f}"]
+      [kind, f"{t['count']:.0f}", gb(t["wire"]), gb(t["asynchronous"]), short(t["seconds"])]
       for kind, t in collectives.totals(plan.entries).items()
     ]
     yield from table(["sent by a device and step", "times", "GB", "async", "s alone"], totals)
@@ -80,7 +80,7 @@ def verdict(plan: Plan) -> str:
     return f"fits: {room}"
   fast, slow = plan.schedules
   return (
-    f"fits: {room}; {fast.step:.2f} to {slow.step:.2f} s a step, "
+    f"fits: {room}; {short(fast.step)} to {short(slow.step)} s a step, "
     f"MFU {plan.utilization(slow.step)[0]:.0%} to {plan.utilization(fast.step)[0]:.0%}"
   )
 
@@ -102,7 +102,7 @@ def step_rows(plan: Plan) -> list[list[str]]:
   """A step by its two readings."""
   both = plan.schedules
   rows = [
-    [name, *(f"{getattr(made, field):.3f}" for made in both)]
+    [name, *(short(getattr(made, field)) for made in both)]
     for name, field in (
       ("step", "step"),
       ("products", "products"),
@@ -145,7 +145,7 @@ def buffer_rows(plan: Plan) -> list[list[str]]:
 def search_rows(plan: Plan, candidates: Sequence) -> list[list[str]]:
   """Candidates of a search."""
   return [
-    [f"{c.step:.3f}", f"{c.exposed:.3f}", gib(c.memory), " ".join(plan.words.get(i, ())) or "as is"]
+    [short(c.step), short(c.exposed), gib(c.memory), " ".join(plan.words.get(i, ())) or "as is"]
     for i, c in enumerate(candidates)
   ]
 
@@ -160,11 +160,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
   for row in rows:
     cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric)]
     yield "  ".join(cells).rstrip()
-
-
-def gib(size: float) -> str:
-  return f"{size / GIB:.2f}"
-
-
-def gb(size: float) -> str:
-  return f"{size / 1e9:.2f}"

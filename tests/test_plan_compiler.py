@@ -1,0 +1,76 @@
+"""Programs compiled for a pod, where its compiler is installed: their figures stay what they were.
+
+`TPU_LIBRARY_PATH=.../libtpu.so pytest tests/test_plan_compiler.py`, with `--update-golden` after a
+change of a model's program, or of the compiler, that is meant.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from research.data import cache
+from research.plan import collectives, compiler, schedule, topology
+
+GOLDEN = Path(__file__).parent / "golden" / "plan" / "v5e_4x4.json"
+LAYERS = (
+  "model.width=512",
+  "model.depth=2",
+  "model.heads=4",
+  "model.kv_heads=4",
+  "model.hidden=1408",
+  "data.length=1024",
+  "model.max_length=1024",
+  "batch_size=32",
+)
+tpu = pytest.mark.skipif(compiler.libtpu() is None, reason="the TPU compiler is not installed")
+gpu = pytest.mark.skipif(
+  not (cache.root() / "cuda").is_dir() and not compiler._has_distribution("jax-cuda12-plugin"),
+  reason="the GPU compiler is not installed",
+)
+
+
+def compiled(machine, *words):
+  request = compiler.Request("experiments/llama.py", words, 0, topology.parse(machine))
+  return compiler.compile_for(request)
+
+
+@tpu
+@pytest.mark.slow
+def test_two_layers_on_sixteen_chips_need_and_send_what_they_did(request):
+  made = compiled("v5e:4x4", *LAYERS)
+  entries = collectives.ledger(made.module, made.network)
+  fast, slow = schedule.interval(made.module, made.network)
+  found = {
+    "compiler": made.facts["compiler"],
+    "memory": made.facts["memory"],
+    "flops": slow.flops,
+    "wire": {kind: total["wire"] for kind, total in collectives.totals(entries).items()},
+    "asynchronous": {k: total["asynchronous"] for k, total in collectives.totals(entries).items()},
+  }
+  if request.config.getoption("--update-golden"):
+    GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+  golden = json.loads(GOLDEN.read_text())
+  if golden["compiler"] != found["compiler"]:
+    pytest.skip(f"the golden figures are of another compiler: {golden['compiler']}")
+  assert found == golden
+  assert fast.step < slow.step
+  again = compiled("v5e:4x4", *LAYERS)
+  assert again.cached and again.facts == made.facts
+
+
+@tpu
+def test_what_does_not_fit_is_refused_with_what_it_needs():
+  made = compiled("v5e:4x4", "model.remat=none", "batch_size=64", "model.layers=scan")
+  assert made.module is None and not made.fits
+  assert made.needed > topology.parse("v5e:4x4").chip.memory
+
+
+@gpu
+def test_a_program_is_compiled_for_gpus_that_are_not_here():
+  made = compiled("h100:2x8", *LAYERS)
+  assert made.fits and made.network.mesh["fsdp"] == 16
+  totals = collectives.totals(collectives.ledger(made.module, made.network))
+  assert totals["all-gather"]["asynchronous"] > 0
+  fast, slow = schedule.interval(made.module, made.network)
+  assert 0 < fast.step < slow.step
