@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"no target is called {options.target!r}.{nearest(options.target, TARGETS)} "
         f"Targets: {', '.join(TARGETS)}; and doctor."
       )
+    if options.file is None:
+      raise UserError(f"launch {options.target} needs an experiment file, or `doctor`.")
     return _local(options) if options.target == "local" else _engine(options)
   except RunError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--hours", type=float, help="the longest that one start may take")
   add("--queue", help="jobset: Kueue's local queue; slurm: the partition")
   add("--account", help="slurm: that pays")
+  add("--sbatch", action="append", default=[], metavar="OPTION", help="slurm: --sbatch=--qos=high")
   add("--parallel", type=int, metavar="N", help="slurm: runs of a sweep at the same time")
 
   add = parser.add_argument_group("doctor").add_argument
@@ -168,6 +171,7 @@ def _spec(
     hours=options.hours,
     queue=options.queue,
     account=options.account,
+    sbatch=tuple(options.sbatch),
     zone=options.zone,
     spot=options.spot,
     parallel=options.parallel,
@@ -176,8 +180,6 @@ def _spec(
 
 def _runs(options: argparse.Namespace, topology: machines.Topology) -> dict[str, tuple[str, ...]]:
   """The command of every experiment that the file names."""
-  if options.file is None:
-    raise UserError(f"launch {options.target} needs an experiment file, or `doctor`.")
   if options.file == DOCTOR:
     shape = () if options.target == "local" else ("--topology", str(topology))
     return {DOCTOR: ("launch", DOCTOR, *shape)}

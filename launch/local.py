@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -108,7 +109,9 @@ def _wait(running: Sequence[subprocess.Popen], grace: float, stop: threading.Eve
   order: list[int] = []
   deadline, told = float("inf"), False
   while len(order) < len(running):
-    order += [i for i, p in enumerate(running) if i not in order and p.poll() is not None]
+    ended = [i for i, p in enumerate(running) if i not in order and p.poll() is not None]
+    # Who was killed is the cause; who ended by itself at the same moment missed it.
+    order += sorted(ended, key=lambda i: _code(running[i]) <= 128)
     codes = [_code(running[i]) for i in order]
     dead = any(code not in (0, STOPPED) for code in codes)
     if (dead or stop.is_set()) and not told:
@@ -127,9 +130,13 @@ def _wait(running: Sequence[subprocess.Popen], grace: float, stop: threading.Eve
 
 
 def _start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
+  beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+  program = shutil.which(command[0], path=beside)
+  if program is None:
+    raise UserError(f"{command[0]} is not installed here: no such command.")
   try:
     return subprocess.Popen(  # noqa: S603 (the user's own command)
-      command,
+      [program, *command[1:]],
       env={**os.environ, **variables},
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,

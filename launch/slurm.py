@@ -38,6 +38,7 @@ while kill -0 "$step" 2>/dev/null; do  # the signal ended the wait, not the step
   wait "$step" || code=$?
 done
 
+trap - TERM  # from here on a signal is for the next start, which has the same number
 case $code in
   0 | {final}) ;;
   *) [ "${{SLURM_RESTART_COUNT:-0}}" -ge {retries} ] || scontrol requeue "$SLURM_JOB_ID" ;;
@@ -49,10 +50,12 @@ exit "$code"
 def render(spec: Spec) -> str:
   """The text of the script."""
   _check(spec)
-  setup = [f"export {name}={shlex.quote(value)}" for name, value in spec.environment.items()]
+  # A process may use all of its host's cores, for its data.
+  setup = ["export SLURM_CPU_BIND=none"] * (spec.topology.machine.platform == "gpu")
+  setup += [f"export {name}={shlex.quote(value)}" for name, value in spec.environment.items()]
   setup += [spec.setup] * bool(spec.setup)
   return TEMPLATE.format(
-    about=f"{', '.join(spec.runs)} on {spec.topology}",
+    about=f"{spec.name}, {len(spec.runs)} run{'s' * (len(spec.runs) > 1)} on {spec.topology}",
     options="\n".join(f"#SBATCH {option}" for option in _options(spec)),
     setup="\n".join([*setup, *_command(spec), ""]),
     final=" | ".join(map(str, FINAL)),
@@ -88,6 +91,7 @@ def _options(spec: Spec) -> list[str]:
   ]
   if spec.topology.machine.platform == "gpu":
     options.append(f"--gpus-per-node={each}")
+    options += ["--exclusive"] * (each == spec.topology.machine.chips)
   if spec.hours:
     options.append(f"--time={math.ceil(spec.hours * 60)}")
   if sweep:
@@ -97,7 +101,7 @@ def _options(spec: Spec) -> list[str]:
     options.append(f"--partition={spec.queue}")
   if spec.account:
     options.append(f"--account={spec.account}")
-  return [*options, "--requeue", f"--signal=B:TERM@{spec.grace}"]
+  return [*options, "--requeue", f"--signal=B:TERM@{spec.grace}", *spec.sbatch]
 
 
 def _command(spec: Spec) -> list[str]:

@@ -37,6 +37,7 @@ class Spec:
     hours: the longest that one start may take; None where the engine sets no limit.
     queue: of Kueue, or SLURM's partition.
     account: that SLURM charges.
+    sbatch: further options of the site, as sbatch takes them.
     zone: of the cloud.
     spot: machines that can be taken away.
     parallel: runs of a sweep at the same time; None for all.
@@ -54,6 +55,7 @@ class Spec:
   hours: float | None = None
   queue: str | None = None
   account: str | None = None
+  sbatch: tuple[str, ...] = ()
   zone: str | None = None
   spot: bool = False
   parallel: int | None = None
@@ -67,6 +69,9 @@ class Spec:
       raise UserError(
         f"--hours {self.hours} is within the --grace of {self.grace} s; give it more time."
       )
+    for option in self.sbatch:
+      if not re.fullmatch(r"--[a-z][a-z-]*(=\S+)?", option):
+        raise UserError(f"--sbatch {option!r} is not --option or --option=value.")
     for name, value in self.environment.items():
       if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise UserError(f"--env {name}={value}: the name is no variable's; use letters and _.")

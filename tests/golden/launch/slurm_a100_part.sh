@@ -1,0 +1,40 @@
+#!/bin/bash
+# tiny, 1 run on a100:1x2
+#SBATCH --job-name=tiny
+#SBATCH --output=%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=2
+#SBATCH --gpus-per-node=2
+#SBATCH --requeue
+#SBATCH --signal=B:TERM@300
+set -u
+export SLURM_CPU_BIND=none
+export RESEARCH_JOIN_SECONDS=600
+set -- research run tests/tiny_experiment.py text=corpus.txt steps=1_000
+
+# A mistake must not be tried again, whatever the other processes make of its absence.
+process='
+  trap : TERM  # for the run; bash waits for it
+  "$@"
+  code=$?
+  case $code in 2 | 3 | 4) scontrol update JobId="$SLURM_JOB_ID" Requeue=0 ;; esac
+  exit "$code"'
+
+# SLURM tells this script ahead of the limit, and it the processes: they save and end with 42.
+trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
+srun --kill-on-bad-exit=0 --wait=300 --label bash -c "$process" process "$@" &
+step=$!
+code=0
+wait "$step" || code=$?
+while kill -0 "$step" 2>/dev/null; do  # the signal ended the wait, not the step
+  code=0
+  wait "$step" || code=$?
+done
+
+trap - TERM  # from here on a signal is for the next start, which has the same number
+case $code in
+  0 | 2 | 3 | 4) ;;
+  *) [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || scontrol requeue "$SLURM_JOB_ID" ;;
+esac
+exit "$code"

@@ -1,0 +1,28 @@
+#!/bin/sh
+# tiny on v4:4x4x8
+set -eu
+startup=$(mktemp)
+trap 'rm -f "$startup"' EXIT
+cat >"$startup" <<'STARTUP'
+#!/bin/bash
+# Runs on every host. JAX finds the other hosts through the machine's metadata.
+set -u
+for try in {0..10}; do
+  docker rm --force tiny >/dev/null 2>&1
+  docker run --name tiny --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 \
+    registry.example/research:1 research run tests/tiny_experiment.py text=corpus.txt steps=1_000 --workdir gs://bucket/runs
+  code=$?
+  echo "try $try ended with $code"
+  case $code in 0 | 2 | 3 | 4) exit "$code" ;; esac
+  sleep $((try < 6 ? 1 << try : 60))
+done
+exit "$code"
+STARTUP
+
+gcloud compute tpus queued-resources create tiny \
+  --zone=us-central2-b \
+  --runtime-version=tpu-ubuntu2204-base \
+  --type=v4 \
+  --topology=4x4x8 \
+  --node-id=tiny \
+  --metadata-from-file=startup-script="$startup"
