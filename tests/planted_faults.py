@@ -75,7 +75,7 @@ class Rows:
       name: x.astype(np.int32)
       for name, x in {
         "tokens": stream[:-1],
-        "targets": stream[1:],
+        "targets": stream[:-1] if fault == "unshifted_targets" else stream[1:],
         "segments": segments,
         "positions": positions,
       }.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from research.verify.batches import data, determinism, evaluation, microbatches
 from research.verify.decoding import decoding
@@ -14,6 +13,7 @@ from research.verify.packing import packing, permutation
 from research.verify.resume import resume
 from research.verify.rows import Row
 from research.verify.sight import causality, segments, windows
+from research.verify.subject import Subject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +28,13 @@ class Check:
   """
 
   name: str
-  run: Callable[..., Iterator[Row]]
+  run: Callable[[Subject], Iterator[Row]]
   look: str
   needs: tuple[str, ...] = ()
 
   @property
   def claim(self) -> str:
     return (self.run.__doc__ or self.name).splitlines()[0]
-
-  def rows(self, subject: Any, meshes: tuple[str, ...]) -> Iterator[Row]:
-    return self.run(subject, meshes) if self.name == "devices" else self.run(subject)
 
 
 CHECKS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import jax
 
@@ -18,10 +18,10 @@ DEVICES = 8
 LARGE = 0.01  # of all parameters: an array that large should not lie whole on every device
 
 
-def devices(subject: Subject, meshes: Sequence[str] = ()) -> Iterator[Row]:
+def devices(subject: Subject) -> Iterator[Row]:
   """Loss, gradient and update on eight devices are those of one, on every mesh."""
   _enough()
-  for name in meshes or PRESETS:
+  for name in subject.meshes:
     try:
       program = build(subject.plain, _on(subject, Sharding.parse(name)), DEVICES)
     except UserError as error:

@@ -39,7 +39,8 @@ def _start(subject: Subject, *workdirs: Path) -> subprocess.Popen:
   command += [json.dumps([str(path) for path in workdirs]), *subject.words]
   flags = os.environ.get("XLA_FLAGS", "").split()
   flags = [flag for flag in flags if "host_platform_device_count" not in flag]
-  environment = {**os.environ, "XLA_FLAGS": " ".join(flags)}
+  # One device of the CPU, whose sums have one order: an accelerator does not promise its bits.
+  environment = {**os.environ, "XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
   return subprocess.Popen(  # noqa: S603 (ourselves)
     command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
   )

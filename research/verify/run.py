@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from research import load
 from research.errors import UserError, nearest
-from research.sharding import Sharding
+from research.sharding import PRESETS, Sharding
 from research.verify.checks import CHECKS, Check
 from research.verify.rows import (
   BROKEN,
@@ -57,17 +58,17 @@ def verify(
   stream = stream or sys.stdout
   chosen = _chosen(only)
   for mesh in meshes:
-    Sharding.parse(mesh)
+    Sharding.parse(mesh)  # a mistake is told before anything is computed
   target = _small_function(target, words)
   began = time.monotonic()
-  subject = _subject(target, words)
+  subject = dataclasses.replace(_subject(target, words), meshes=tuple(meshes or PRESETS))
   _print(stream, f"{subject.experiment.name}, made small: {subject.change}\n")
   _print(stream, FORMAT.format("check", "", "max difference", "budget", "").rstrip())
   rows: dict[str, list[Row]] = {}
   for check in chosen:
     with _progress(stream, check):
       rows[check.name] = []
-      for row in _rows(check, subject, tuple(meshes), rows):
+      for row in _rows(check, subject, rows):
         rows[check.name].append(row)
         _print(stream, _line(check, row))
         if row.verdict == BROKEN:
@@ -114,7 +115,7 @@ def _subject(target: str, words: Sequence[str]) -> Subject:
     raise UserError(f"{target} cannot be built: {_where(error)}.") from error
 
 
-def _rows(check: Check, subject: Subject, meshes: tuple[str, ...], done: dict[str, list[Row]]):
+def _rows(check: Check, subject: Subject, done: dict[str, list[Row]]) -> Iterator[Row]:
   """The rows of a check; an error in it is a row, too."""
   unsettled = [
     name for name, found in done.items() if {row.verdict for row in found} & {BROKEN, NOT_CHECKED}
@@ -124,7 +125,7 @@ def _rows(check: Check, subject: Subject, meshes: tuple[str, ...], done: dict[st
     yield Row("", verdict=NOT_CHECKED, note=f"mend {', '.join(missing)} first")
     return
   try:
-    yield from check.rows(subject, meshes)
+    yield from check.run(subject)
   except (DoesNotApply, UserError) as error:
     yield Row("", verdict=DOES_NOT_APPLY, note=str(error))
   except Exception as error:  # the other checks may still have something to say

@@ -16,7 +16,7 @@ from research import metrics, train
 from research.checkpoint import names, unstack
 from research.data import pipeline
 from research.experiment import Experiment, override
-from research.sharding import Sharding
+from research.sharding import PRESETS, Sharding
 from research.verify.rows import DoesNotApply, furthest
 from research.verify.small import bare, found, small, walk
 
@@ -73,7 +73,7 @@ class Result:
     return far, f"{name} differs most; the losses are {losses}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
   """A small experiment with everything about it that the checks share.
 
@@ -81,12 +81,14 @@ class Subject:
     target, words: the file and what the command line says of it; a new process reads them again.
     experiment: small.
     change: what was made small, in one line.
+    meshes: to spread it over, by preset or sizes.
   """
 
   target: str
   words: tuple[str, ...]
   experiment: Experiment
   change: str = ""
+  meshes: tuple[str, ...] = tuple(PRESETS)
 
   @classmethod
   def of(cls, target: str, words: Sequence[str], experiment: Experiment) -> Subject:
