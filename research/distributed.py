@@ -238,6 +238,8 @@ def _on_tpu_machine(environment: Mapping[str, str]) -> bool:
 def _join(job: Job) -> None:
   import jax
 
+  if job.process == 0:
+    _check_free(job.coordinator)
   # JAX ends the process with a stack of C++ when time is up; we are a little faster.
   timer = threading.Timer(job.seconds, _give_up, [job])
   timer.daemon = True
@@ -269,6 +271,20 @@ def _join(job: Job) -> None:
   # The first connection is made now, while all are here: Gloo waits for it only 30 seconds.
   with together("joining the job"):
     pass
+
+
+def _check_free(coordinator: str) -> None:
+  """JAX crashes where it cannot listen, so it is tried before."""
+  port = int(coordinator.rpartition(":")[2])
+  with socket.socket() as listening:
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      listening.bind(("", port))
+    except OSError as error:
+      raise RunError(
+        f"process 0 cannot listen at the coordinator's port {port} ({error.strerror}); give "
+        "another --coordinator, the same for all processes."
+      ) from error
 
 
 def _give_up(job: Job) -> None:

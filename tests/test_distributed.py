@@ -315,6 +315,18 @@ def test_who_does_not_come_is_told_in_one_line(folder, process, told):
   assert len(printed[0]) == 1 and told in printed[0][0] and "within 2 seconds" in printed[0][0]
 
 
+def test_a_port_that_is_taken_is_told(folder):
+  with socket.socket() as taken:
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    with started(folder, 1, "tiny.py", RESEARCH_PROCESSES="2", RESEARCH_COORDINATOR=address) as one:
+      codes, printed = ended(one, 60)
+  assert codes == [1]
+  assert len(printed[0]) == 1 and f"cannot listen at the coordinator's port {port}" in printed[0][0]
+
+
 NAMED = {
   "RESEARCH_COORDINATOR": "10.0.0.1:1234",
   "RESEARCH_PROCESSES": "4",
