@@ -43,7 +43,8 @@ setup(
   extras_require={
     "tpu": ["jax[tpu]>=0.10,<0.12"],
     "gpu": ["jax[cuda13]>=0.10,<0.12"],
-    "plan": ["libtpu"],
+    # Better into a folder of its own (README, "Plan"): installed here, it takes a lock on devices.
+    "plan": ["libtpu==0.0.52"],
     "hf": ["safetensors>=0.4"],
     "dev": DEV,
   },
