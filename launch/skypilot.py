@@ -74,11 +74,11 @@ def _resources(spec: Spec) -> dict[str, Any]:
     resources["accelerator_args"] = {"runtime_version": machine.runtime}
   if machine.platform == "gpu":
     resources["accelerators"] = f"{machine.sky}:{topology.chips_per_host}"
-    if not machine.label:  # Amazon's
-      resources["infra"] = "aws"
-      resources["instance_type"] = topology.type
+  cloud = "gcp" if machine.label else "aws"
   if spec.zone:
-    resources["infra"] = f"gcp/*/{spec.zone}" if machine.label else f"aws/*/{spec.zone}"
+    resources["infra"] = f"{cloud}/*/{spec.zone}"
+  elif machine.platform == "gpu" and cloud == "aws":
+    resources["infra"] = cloud
   if spec.spot:
     resources["use_spot"] = True
   if spec.image:

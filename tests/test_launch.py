@@ -1,5 +1,6 @@
 """One description, written out for every engine: what it says, and what it says of mistakes."""
 
+import ast
 import dataclasses
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from launch import cli, jobset, machines, skypilot, slurm, tpu_vm
 from launch.spec import Spec, label
+from research import cli as research_cli
 from research.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -256,6 +258,23 @@ def test_help_and_no_arguments_explain(capsys):
     cli.main(["--help"])
   assert leaving.value.code == 0
   assert "Without --submit nothing happens" in capsys.readouterr().out
+
+
+def test_launching_knows_shells_and_not_models():
+  """Of the library: files to experiments, mistakes, and how processes find one another."""
+  for path in (ROOT / "launch").glob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "research":
+        parts = node.module.split(".")[1:] or [alias.name for alias in node.names]
+        assert set(parts) <= {"load", "errors", "distributed"}, path
+      if isinstance(node, ast.Call):
+        assert "shell" not in [keyword.arg for keyword in node.keywords], path
+
+
+def test_a_run_of_a_sweep_can_be_named_and_a_typo_says_what_exists(capsys):
+  code = research_cli.main(["run", SWEEP[0], "text=t", "--only", "tiny/width_7"])
+  assert code == 2
+  assert "--only tiny/width_7: the file names no such experiment." in capsys.readouterr().err
 
 
 def test_a_spec_is_frozen():

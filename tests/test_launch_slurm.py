@@ -84,6 +84,22 @@ def test_the_tries_have_an_end(cluster):
   assert (job["Restarts"], job["ExitCode"]) == ("1", "137:0")
 
 
+def test_the_doctor_finds_all_processes(cluster):
+  launch = str(Path(sys.executable).parent / "launch")
+  spec = Spec(
+    name="doctor",
+    runs={"doctor": (launch, "doctor", "--topology=cpu:1x2")},
+    topology=machines.parse("cpu:1x2"),
+    environment={"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+  )
+  number = cluster.submit(slurm.render(spec))
+  assert cluster.wait(number)["ExitCode"] == "0:0", cluster.logs()
+  lines = [
+    line.split() for line in (cluster.folder / f"doctor-{number}.log").read_text().split("\n")
+  ]
+  assert ["0:", "devices", "2", "2"] in lines
+
+
 @pytest.mark.slow
 def test_the_signal_comes_ahead_of_the_limit(cluster):
   begun = time.monotonic()
