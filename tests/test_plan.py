@@ -10,7 +10,7 @@ from research import data, load, train
 from research.cli import main
 from research.errors import UserError
 from research.plan import batches, command, compiler, search, targets, topology
-from research.plan.trace import Tracing, policies, trace
+from research.plan.tracing import Tracing, policies, trace
 
 LLAMA = ["experiments/llama.py", "data.length=2048", "model.max_length=2048"]
 SMALL = [

@@ -2,7 +2,7 @@
 
 command      what `research plan` does
 topology     chips with their public figures, and how they are joined
-trace        what the shapes say, in seconds and without a compiler
+tracing      what the shapes say, in seconds and without a compiler: a `trace`, its `traffic`
 search       the fastest mesh, remat policy and microbatches that fit
 compiler     starts the compiler of another machine, in `worker`; keeps what it makes
 hlo, count   reads a compiled program; its loops and FLOPs

@@ -14,7 +14,7 @@ from research.plan import compiler, page, text, topology
 from research.plan.result import Plan
 from research.plan.search import Candidate, Search
 from research.plan.topology import Topology
-from research.plan.trace import Tracing
+from research.plan.tracing import Tracing
 
 SHOWN = 10  # candidates of a search
 FIXES = 3

@@ -21,7 +21,8 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.plan.network import Network
 from research.plan.topology import Topology
-from research.plan.trace import Tracing
+from research.plan.tracing import Tracing
+from research.plan.traffic import axes_of
 
 ROOM = 0.95  # of the memory: an estimate that comes nearer may not fit
 UTILIZATION = 0.75  # of the peak, with what is between the products
@@ -103,7 +104,7 @@ class Search:
         layout, specs = self._layout(mesh)
       except UserError:  # sizes that this mesh does not divide
         continue
-      of_rows = {axis for letter, part in layout.rules if letter == "B" for axis in _axes(part)}
+      of_rows = {axis for letter, part in layout.rules if letter == "B" for axis in axes_of(part)}
       spread = math.prod(map(layout.size, of_rows))
       for microbatches in MICROBATCHES:
         if self.experiment.batch_size % (spread * microbatches):
@@ -134,7 +135,7 @@ class Search:
 
   def _memory(self, layout, specs, policy: str, microbatches: int) -> float:
     parameters = sum(
-      math.prod(shape) / math.prod(layout.size(axis) for part in spec for axis in _axes(part))
+      math.prod(shape) / math.prod(layout.size(axis) for part in spec for axis in axes_of(part))
       for (_, shape), spec in zip(self.tracing.boxes, specs)
     )
     own = self.traced
@@ -160,8 +161,9 @@ class Search:
     compute = computed / (chip.flops(dtype) * UTILIZATION)
     if specs is None:
       specs = [leaf.sharding.spec for leaf in jax.tree.leaves(self.tracing.state.params)]
-    wire = self.tracing.wire(layout, specs, policy, microbatches)
-    tensor = self.tracing.tensor_wire(layout, policy)
+    traffic = self.tracing.traffic
+    wire = traffic.sent(layout, specs, policy=policy, microbatches=microbatches)
+    tensor = traffic.split_products(layout, policy)
     rows = tuple(axis for axis in layout.mesh.shape if axis in layout.of_activations)
     weights = self._seconds(layout, rows, "all-gather", wire.get("all-gather", 0.0))
     sums = self._seconds(
@@ -201,7 +203,3 @@ def network_of(topology: Topology, mesh: tuple[tuple[str, int], ...]) -> Network
 
 def _divisors(number: int) -> list[int]:
   return [n for n in range(1, number + 1) if number % n == 0]
-
-
-def _axes(part: Any) -> tuple[str, ...]:
-  return () if part is None else (part,) if isinstance(part, str) else tuple(part)
