@@ -123,7 +123,7 @@ def test_the_ledger_names_the_line_that_caused_it_not_the_plumbing(loops):
   entries = {entry.kind: entry for entry in collectives.ledger(loops, net())}
   assert entries["all-gather"].line == "research/nn/layers.py:57"
   assert entries["all-reduce"].line == "research/nn/layers.py:57"
-  assert entries["collective-permute"].scope == "backward GPT.encode/blocks/mlp/dot_general"
+  assert entries["collective-permute"].scope == "backward GPT.encode/blocks/mlp"
 
 
 def test_the_ledger_names_the_mesh_axis(loops):

@@ -74,7 +74,7 @@ class Entry:
     axes: mesh axes over which it goes.
     asynchronous: whether it can run beside computation.
     line: of source, file:line.
-    scope: modules and operation that it belongs to; "backward " in front in the backward pass.
+    scope: modules that it belongs to; "backward " in front in the backward pass.
     count: how often in a step.
     wire: bytes that one device sends in a step.
     seconds: all of them alone, one after the other.
@@ -191,7 +191,7 @@ def cause(module: Module, made: Instruction) -> str:
 
 
 def scope(name: str) -> str:
-  """`jit(f)/transpose(jvp(GPT.encode))/.../attention/query/dot_general` without the scaffolding."""
+  """Of `jit(f)/transpose(jvp(GPT))/.../attention/query/dot_general`, "backward attention/query"."""
   backward, name = "transpose(" in name, name.split(":")[0]  # the first of several made one
   skipped = ("while", "body", "closed_call", "checkpoint", "rematted_computation", "cond")
   parts = []
@@ -200,7 +200,9 @@ def scope(name: str) -> str:
     plain = inner and inner not in skipped and not part.startswith("jit(") and "._" not in inner
     if plain and inner not in parts:
       parts.append(inner)
-  return ("backward " if backward else "") + "/".join(parts[-4:])
+  if len(parts) > 1:
+    parts.pop()  # the operation, which the line says
+  return ("backward " if backward else "") + "/".join(parts[-3:])
 
 
 def _inside(module: Module, computation: Computation) -> Iterator[Sent]:

@@ -15,7 +15,8 @@ TIGHT = 0.9  # of the memory
 
 def findings(plan: Plan) -> list[str]:
   """Sentences, the most telling first."""
-  return [*_memory(plan), *_network(plan), *_products(plan), *_work(plan)]
+  said = [*_memory(plan), *_network(plan), *_products(plan), *_work(plan)]
+  return [sentence[0].upper() + sentence[1:] for sentence in said]
 
 
 def _memory(plan: Plan) -> Iterator[str]:
@@ -89,7 +90,7 @@ def _network(plan: Plan) -> Iterator[str]:
   for entry in sums:
     if entry.count in (4, 8, 16) and entry.seconds > NOTABLE * slow.step:
       yield (
-        f"{entry.line} sums a gradient {entry.count} times a step, {gb(entry.wire)} GB: a "
+        f"a gradient is summed {entry.count} times a step at {entry.line}, {gb(entry.wire)} GB: a "
         "loop reduces it in every turn. Summed after the loop it would be "
         f"{gb(entry.wire / entry.count)} GB."
       )

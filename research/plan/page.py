@@ -28,13 +28,15 @@ def _body(plan: Plan) -> Iterator[str]:
     yield from (page.paragraph(page.text(sentence)) for sentence in said)
   yield "<h2>Memory</h2>"
   yield _table(["bytes of a device", "GiB"], [[k, gib(v)] for k, v in text.memory(plan)])
-  yield _table(["largest when memory is fullest", "GiB", "line"], text.buffer_rows(plan))
+  yield "<h3>Largest when memory is fullest</h3>"
+  yield _table(text.BUFFERS, text.buffer_rows(plan))
   if len(plan.traced.kept) > 1:
     rows = [
       [policy, gib(plan.traced.memory(policy)), tera(plan.traced.computed[policy])]
       for policy in plan.traced.kept
     ]
-    yield _table(["remat policy, estimated", "GiB", "TFLOP a step"], rows)
+    yield "<h3>Remat policies, estimated</h3>"
+    yield _table(["policy", "GiB", "TFLOP a step"], rows)
   if plan.schedules:
     yield "<h2>Time</h2>"
     heads = text.READINGS[bool(plan.topology.chip.clock)]
@@ -60,6 +62,7 @@ def _body(plan: Plan) -> Iterator[str]:
         for k, t in totals
       ],
     )
+    yield "<h3>By cause</h3>"
     yield _table(text.LEDGER, [text.ledger_row(entry) for entry in plan.entries[:LEDGER_ROWS]])
   candidates = plan.best or ([] if plan.fits else plan.fixes)
   if candidates:

@@ -49,7 +49,8 @@ def lines(plan: Plan) -> Iterator[str]:
     yield ""
     yield from table(["seconds", *READINGS[bool(plan.topology.chip.clock)]], step_rows(plan))
   yield ""
-  yield from table(["largest in memory", "GiB", "line"], buffer_rows(plan))
+  yield "largest in memory:"
+  yield from table(BUFFERS, buffer_rows(plan))
   if not plan.fits and plan.fixes:
     yield ""
     yield "cheapest ways to make it fit (estimated):"
@@ -64,7 +65,8 @@ def lines(plan: Plan) -> Iterator[str]:
     yield from (f"- {sentence}" for sentence in said)
 
 
-LEDGER = ["kind", "over", "async", "times", "GB", "line", "of"]
+LEDGER = ["line", "kind", "over", "async", "times", "GB", "of"]
+BUFFERS = ["line", "GiB", "what"]
 SEARCHED = ["step s", "waiting s", "GiB", "words"]
 READINGS = {True: ("products at 88 %", "compiler's cycles"), False: ("at 75 %", "at 55 %")}
 
@@ -127,19 +129,19 @@ def step_rows(plan: Plan) -> list[list[str]]:
 def ledger_row(entry: collectives.Entry) -> list[str]:
   """One line of the ledger."""
   return [
+    entry.line,
     entry.kind,
     ", ".join(entry.axes) or "-",
     "yes" if entry.asynchronous else "no",
     str(entry.count),
     gb(entry.wire),
-    entry.line,
     entry.scope,
   ]
 
 
 def buffer_rows(plan: Plan) -> list[list[str]]:
   """The largest buffers."""
-  return [[buffer.what, gib(buffer.bytes), buffer.line] for buffer in plan.largest]
+  return [[buffer.line or "-", gib(buffer.bytes), buffer.what] for buffer in plan.largest]
 
 
 def search_rows(plan: Plan, candidates: Sequence) -> list[list[str]]:
