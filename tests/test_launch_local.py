@@ -16,6 +16,8 @@ from launch.machines import Topology
 from launch.spec import Spec
 from research.errors import UserError
 
+# Almost all of the time goes into compiling; what is compiled runs for milliseconds.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 TINY = Path(__file__).parent / "tiny_experiment.py"
 
 
@@ -128,7 +130,7 @@ def test_processes_share_the_gpus_of_a_machine(monkeypatch):
 def launcher(*arguments):
   """`launch local ... --submit` as a process of its own."""
   words = [sys.executable, "-m", "launch.cli", "local", *arguments, "--submit"]
-  environment = {**os.environ, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+  environment = {**os.environ, "XLA_FLAGS": QUICK, "PYTHONUNBUFFERED": "1"}
   return subprocess.Popen(
     words, cwd=TINY.parent.parent, env=environment, text=True,
     stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
