@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from research.errors import RunError, UserError
+from research.errors import IntegrityError, NumericsError, RunError, UserError
 
 JOIN_SECONDS = 55  # until all must be there; RESEARCH_JOIN_SECONDS for machines that come slowly
 HEARTBEAT_SECONDS = 60  # of silence after which a process counts as dead, and ends the others
@@ -135,9 +135,10 @@ def together(what: str) -> Iterator[None]:
   if failure is not None:
     raise failure
   if any(codes):
-    failed = [i for i, code in enumerate(codes) if code]
-    kind = UserError if UserError.exit_code in codes else RunError
-    raise kind(f"process {failed[0]} failed at {what}; what it printed says why.")
+    failed = next(i for i, code in enumerate(codes) if code)
+    kinds = {kind.exit_code: kind for kind in (UserError, IntegrityError, NumericsError)}
+    kind = kinds.get(codes[failed], RunError)
+    raise kind(f"process {failed} failed at {what}; what it printed says why.")
 
 
 def several() -> bool:

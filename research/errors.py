@@ -1,8 +1,9 @@
 """What ends a command with one line, and the exit codes by which launchers decide what comes next.
 
-0 done; 1 failed, and may succeed when tried again; 2 the user's mistake, for which no repetition
-helps; 42 stopped early, with a checkpoint: run it again. A process that died of a signal left no
-code of ours (134, 137, ...): run it again.
+0 done; 1 failed, and may succeed when tried again; 2 the user's mistake, 3 checkpoints that cannot
+be read or written, 4 numbers that are not finite: no repetition helps; 42 stopped early, with a
+checkpoint: run it again. A process that died of a signal left no code of ours (134, 137, ...): run
+it again.
 """
 
 import difflib
@@ -19,6 +20,18 @@ class UserError(RunError):
   """What the user gave cannot be used: the value, the rule, the way out."""
 
   exit_code = 2
+
+
+class IntegrityError(RunError):
+  """Checkpoints that are damaged, or that the disk does not take."""
+
+  exit_code = 3
+
+
+class NumericsError(RunError):
+  """Losses or gradients that stay infinite or no numbers."""
+
+  exit_code = 4
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -266,8 +266,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   save_every = experiment.save_every or max(1, experiment.steps // 10)
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=experiment.keep)
-  start = checkpoints.latest() or 0
-  state = checkpoints.restore(program.abstract) if start else program.init()
+  start, state = checkpoints.restore_newest(program.abstract) or (0, program.init())
   evaluations: dict[str, dict[str, float]] = {}
 
   def evaluate_all(step):
@@ -327,7 +326,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
       state, measured = program.step(state, program.place(rows, experiment.batch_size))
       step += 1
       journal.step(step, measured, tokens=tokens, flops=work, data_wait=waiting)
-      if step % save_every == 0 or step == experiment.steps:
+      if step % save_every == 0 or step == experiment.steps or checkpoints.owed():
         with journal.pause("save"):
           checkpoints.save(step, state)
       evaluate_all(step)

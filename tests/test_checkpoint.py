@@ -1,12 +1,16 @@
 """Checkpoints hold one layer at a time, and give back what was saved or say what differs."""
 
+import resource
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from research.checkpoint import Checkpoints, names, restack, unstack
-from research.errors import UserError
+from research.errors import IntegrityError, UserError
+from research.fingerprint import fingerprints
 from research.sharding import Layout, Sharding
 
 LAYOUT = Layout(Sharding().make_mesh(), Sharding().rules)
@@ -90,3 +94,158 @@ def test_a_step_that_was_not_saved_names_those_that_were(tmp_path):
   checkpoints.close()
   with pytest.raises(UserError, match="no checkpoint of step 4; it has 3"):
     Checkpoints(tmp_path).restore(abstract(scanned()), step=4)
+
+
+def numbered(step):
+  return jax.tree.map(lambda x: x + jnp.asarray(step, x.dtype), scanned())
+
+
+def save_all(folder, steps, keep=9):
+  checkpoints = Checkpoints(folder, keep=keep)
+  for step in steps:
+    checkpoints.save(step, numbered(step))
+  checkpoints.close()
+
+
+def damages(file):
+  """Ways in which a file of so many bytes may come to harm, each with a name."""
+  whole = file.read_bytes()
+  yield "deleted", file.unlink
+  yield "emptied", lambda: file.write_bytes(b"")
+  yield "halved", lambda: file.write_bytes(whole[: len(whole) // 2])
+  yield "short by a byte", lambda: file.write_bytes(whole[:-1])
+  for place in range(0, len(whole), max(1, len(whole) // 4)):
+    flipped = bytes([*whole[:place], whole[place] ^ 1 << place % 8, *whole[place + 1 :]])
+    yield f"flipped at {place}", lambda flipped=flipped: file.write_bytes(flipped)
+
+
+def test_whatever_is_damaged_the_newest_whole_step_is_restored(tmp_path, capsys):
+  """Every file of the newest step, in every way: its very arrays come back, or those before."""
+  save_all(tmp_path / "good", [1, 2])
+  files = [p.relative_to(tmp_path / "good") for p in (tmp_path / "good" / "2").rglob("*")]
+  files = [name for name in files if (tmp_path / "good" / name).is_file()]
+  like, tried, fell_back = abstract(scanned()), 0, 0
+  for name in files:
+    for how, _ in damages(tmp_path / "good" / name):
+      folder = tmp_path / "bad"
+      shutil.rmtree(folder, ignore_errors=True)
+      shutil.copytree(tmp_path / "good", folder)
+      dict(damages(folder / name))[how]()
+      checkpoints = Checkpoints(folder, keep=9)
+      step, state = checkpoints.restore_newest(like)
+      checkpoints.close()
+      assert same(state, numbered(step)), (name, how)
+      lines = capsys.readouterr().err.splitlines()
+      told = [line for line in lines if line.startswith("warning: ")]
+      assert len(told) == (step == 1), (name, how, told)
+      assert (folder / "quarantine").exists() == (step == 1)
+      tried, fell_back = tried + 1, fell_back + (step == 1)
+  assert tried > 90 and fell_back > 30
+
+
+def test_a_flipped_bit_of_an_array_is_seen_when_one_step_is_asked_for(tmp_path):
+  save_all(tmp_path, [1])
+  data = max((tmp_path / "1" / "default" / "d").iterdir(), key=lambda p: p.stat().st_size)
+  content = bytearray(data.read_bytes())
+  content[len(content) // 2] ^= 1
+  data.write_bytes(content)
+  with pytest.raises(IntegrityError, match="1 is damaged"):
+    Checkpoints(tmp_path).restore(abstract(scanned()))
+
+
+def test_steps_that_have_changed_places_are_damaged(tmp_path):
+  save_all(tmp_path, [1, 2])
+  for part in ("a", "b", "c"):
+    pairs = {"a": ("1/default", "x"), "b": ("2/default", "1/default"), "c": ("x", "2/default")}
+    (tmp_path / pairs[part][0]).rename(tmp_path / pairs[part][1])
+  with pytest.raises(IntegrityError, match=r"no checkpoint in .* is whole \(2 moved to quarantine"):
+    Checkpoints(tmp_path, keep=2).restore_newest(abstract(scanned()))
+  assert sorted(p.name for p in (tmp_path / "quarantine").iterdir()) == ["1-0", "2-0"]
+
+
+def test_another_model_is_no_damage(tmp_path):
+  save_all(tmp_path, [1])
+  other = scanned()
+  other["params"]["norm"].update(scale=jnp.ones(4))
+  with pytest.raises(UserError, match="another model"):
+    Checkpoints(tmp_path, keep=2).restore_newest(abstract(other))
+  assert not (tmp_path / "quarantine").exists()
+
+
+def test_fingerprints_are_the_same_on_any_mesh_and_see_bits_and_places():
+  whole = np.random.RandomState(0).normal(size=(16, 8)).astype(np.float32)
+  once = {name: int(x) for name, x in jax.jit(fingerprints)({"x": whole}).items()}
+  for devices in (1, 2, 4, 8):
+    mesh = jax.make_mesh((devices,), ("a",), devices=jax.devices()[:devices])
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("a"))
+    assert int(jax.jit(fingerprints)({"x": jax.device_put(whole, place)})["x"]) == once["x"]
+  bits = whole.view(np.uint32)
+  for bit in range(32):
+    changed = bits.copy()
+    changed[3, 5] ^= np.uint32(1 << bit)
+    assert int(fingerprints({"x": changed.view(np.float32)})["x"]) != once["x"]
+  assert int(fingerprints({"x": whole[::-1]})["x"]) != once["x"]
+  for dtype in (jnp.bfloat16, jnp.int8, jnp.bool_):
+    assert fingerprints({"x": jnp.ones((3, 3), dtype)})["x"].dtype == jnp.uint32
+
+
+def test_only_so_many_are_kept_and_none_is_half_deleted(tmp_path):
+  save_all(tmp_path, range(1, 7), keep=2)
+  checkpoints = Checkpoints(tmp_path)
+  for step in (5, 6):
+    assert same(checkpoints.restore(abstract(scanned()), step), numbered(step))
+  assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["5", "6"]
+  assert len(list((tmp_path / ".trash").iterdir())) == 1  # emptied before the next save
+
+
+@pytest.fixture
+def full_disk():
+  """A function that lets no file of this process grow beyond so many bytes; None lifts it."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+  def limit(size):
+    soft = before[0] if size is None else size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, before[1]))
+
+  yield limit
+  limit(None)
+
+
+def test_a_failed_save_is_told_and_made_up_for_and_never_the_newest(tmp_path, full_disk, capsys):
+  checkpoints = Checkpoints(tmp_path, keep=9)
+  checkpoints.save(1, numbered(1))
+  checkpoints._settle()
+  full_disk(100)
+  checkpoints.save(2, numbered(2))
+  while checkpoints.manager.is_saving_in_progress():
+    pass
+  assert checkpoints.owed()
+  full_disk(None)
+  assert checkpoints.latest() == 1
+  checkpoints.save(3, numbered(3))
+  assert not checkpoints.owed()
+  checkpoints.close()
+  warnings = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning: a check")]
+  assert len(warnings) == 1 and "the next step is saved instead" in warnings[0]
+  assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".trash") == ["1", "3"]
+  assert Checkpoints(tmp_path, keep=9).restore_newest(abstract(scanned()))[0] == 3
+
+
+def test_a_run_that_cannot_save_its_end_does_not_end_well(tmp_path, full_disk, capsys):
+  checkpoints = Checkpoints(tmp_path, keep=9)
+  full_disk(100)
+  checkpoints.save(1, numbered(1))
+  with pytest.raises(IntegrityError, match="the last checkpoint could not be written"):
+    checkpoints.close()
+
+
+def test_the_third_failure_in_a_row_ends_the_run(tmp_path, full_disk, capsys):
+  checkpoints = Checkpoints(tmp_path, keep=9)
+  checkpoints.save(1, numbered(1))
+  checkpoints._settle()
+  full_disk(100)
+  with pytest.raises(IntegrityError, match="the 3rd time in a row"):
+    for step in range(2, 6):
+      checkpoints.save(step, numbered(step))
+  full_disk(None)
+  assert Checkpoints(tmp_path).latest() == 1

@@ -1,0 +1,71 @@
+"""What stands beside saved arrays, and tells whether they still are what they were.
+
+Of every array its dtype, its shape, and a number for what it holds: the same on any mesh, another
+one when a bit is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
+
+
+class Stored(NamedTuple):
+  """An array as it was saved; its fingerprint is None where none was kept."""
+
+  dtype: str
+  shape: tuple[int, ...]
+  fingerprint: int | None
+
+
+def manifest(arrays: Mapping[str, jax.Array], numbers: Mapping[str, Any]) -> dict[str, Any]:
+  """The arrays by name, with their fingerprints `numbers`, as JSON with a digest of it."""
+  contents = {
+    name: [jnp.dtype(x.dtype).name, list(x.shape), int(numbers[name])] for name, x in arrays.items()
+  }
+  return {"arrays": contents, "digest": _digest(contents)}
+
+
+def read_manifest(contents: Mapping[str, Any]) -> dict[str, Stored]:
+  """The inverse of `manifest`; ValueError or KeyError where it is damaged."""
+  if contents["digest"] != _digest(contents["arrays"]):
+    raise ValueError("its manifest is not what was written")
+  return {
+    name: Stored(dtype, tuple(shape), number)
+    for name, (dtype, shape, number) in contents["arrays"].items()
+  }
+
+
+def fingerprints(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  """name -> uint32; to be jitted, and then about one pass over memory.
+
+  The sum, modulo 2^32, of the bits of every element times an odd number that hashes its place.
+  Sums of integers do not depend on their order, and so not on how an array is split. A flipped bit
+  is always seen, for an odd number times a power of two is not zero; elements that have changed
+  places are seen but for one case in 2^31.
+  """
+  return {name: _fingerprint(x) for name, x in arrays.items()}
+
+
+def _fingerprint(x: jax.Array) -> jax.Array:
+  if x.dtype == jnp.bool_:
+    x = x.astype(jnp.uint8)
+  bits = jax.lax.bitcast_convert_type(x, _BITS[x.dtype.itemsize]).astype(jnp.uint32)
+  place = jnp.zeros(bits.shape, jnp.uint32)
+  for axis, size in enumerate(bits.shape):
+    place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+  # The multipliers of Murmur3's finalizer.
+  mixed = (place ^ (place >> 16)) * jnp.uint32(0x85EBCA6B)
+  mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
+  return jnp.sum(bits * (mixed | 1), dtype=jnp.uint32)
+
+
+def _digest(contents: Mapping[str, Any]) -> str:
+  return hashlib.blake2b(json.dumps(contents, sort_keys=True).encode(), digest_size=16).hexdigest()
