@@ -24,11 +24,11 @@ process='
   trap : TERM  # for the run; bash waits for it
   "$@"
   code=$?
-  case $code in {final}) scontrol update JobId="$SLURM_JOB_ID" Requeue=0 ;; esac
+  case $code in {final}) scontrol update JobId="$job" Requeue=0 ;; esac
   exit "$code"'
 
 # SLURM tells this script ahead of the limit, and it the processes: they save and end with 42.
-trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
+trap 'scancel --signal=TERM "$job"' TERM
 srun --kill-on-bad-exit=0 --wait={grace} --label bash -c "$process" process "$@" &
 step=$!
 code=0
@@ -41,7 +41,7 @@ done
 trap - TERM  # from here on a signal is for the next start, which has the same number
 case $code in
   0 | {final}) ;;
-  *) [ "${{SLURM_RESTART_COUNT:-0}}" -ge {retries} ] || scontrol requeue "$SLURM_JOB_ID" ;;
+  *) [ "${{SLURM_RESTART_COUNT:-0}}" -ge {retries} ] || scontrol requeue "$job" ;;
 esac
 exit "$code"
 """
@@ -108,6 +108,12 @@ def _command(spec: Spec) -> list[str]:
   """The words of the command as the script's arguments; in an array, those of its task."""
   commands = [shlex.join(command) for command in spec.runs.values()]
   if len(commands) == 1:
-    return [f"set -- {commands[0]}"]
+    return ["export job=$SLURM_JOB_ID", f"set -- {commands[0]}"]
   tasks = [f"  {i}) set -- {command} ;;" for i, command in enumerate(commands)]
-  return ["case $SLURM_ARRAY_TASK_ID in", *tasks, "esac"]
+  return [
+    # One task has the number of the whole array: what is said of that is said of all.
+    "export job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+    "case $SLURM_ARRAY_TASK_ID in",
+    *tasks,
+    "esac",
+  ]

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -248,7 +249,10 @@ def test_words_with_spaces_and_quotes_arrive_whole(tmp_path):
   fake = 'srun() { shift 3; "$@"; }\n'  # srun's own options lie before the command
   script = slurm.render(spec).replace("set -u\n", f"set -u\n{fake}")
   (tmp_path / "job.sh").write_text(script)
-  done = subprocess.run(["bash", tmp_path / "job.sh"], text=True, capture_output=True)
+  done = subprocess.run(
+    ["bash", tmp_path / "job.sh"],
+    env={**os.environ, "SLURM_JOB_ID": "1"}, text=True, capture_output=True,
+  )  # fmt: skip
   assert done.stdout == """a b|it's|"$HOME"|*||""", done.stderr
 
 

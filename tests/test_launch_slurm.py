@@ -78,6 +78,23 @@ def test_what_was_stopped_or_killed_is_requeued(cluster, end, tmp_path):
   assert cluster.wait(number, restarts=1)["ExitCode"] == "0:0"
 
 
+def test_each_run_of_a_sweep_ends_in_its_own_way(cluster, tmp_path):
+  once = f"[ -e {tmp_path}/$SLURM_ARRAY_TASK_ID-$SLURM_PROCID ] && exit 0; "
+  once += f"touch {tmp_path}/$SLURM_ARRAY_TASK_ID-$SLURM_PROCID; sleep 1; exit 42"
+  number = cluster.submit(script("exit 2", once, "sleep 5", "exit 3", once))
+  states = [cluster.wait(f"{number}_{task}") for task in range(5)]
+  assert [(job["JobState"], job["Restarts"]) for job in states] == [
+    ("FAILED", "0"),
+    ("PENDING", "1"),
+    ("COMPLETED", "0"),
+    ("FAILED", "0"),
+    ("PENDING", "1"),
+  ]
+  for task in (1, 4):
+    cluster.start_again(f"{number}_{task}")
+    assert cluster.wait(f"{number}_{task}", restarts=1)["JobState"] == "COMPLETED"
+
+
 def test_the_tries_have_an_end(cluster):
   number = cluster.submit(script("kill -9 $$", retries=1))
   assert cluster.wait(number)["JobState"] == "PENDING"

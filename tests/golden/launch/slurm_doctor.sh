@@ -13,6 +13,7 @@
 set -u
 export SLURM_CPU_BIND=none
 export RESEARCH_JOIN_SECONDS=600
+export job=$SLURM_JOB_ID
 set -- launch doctor --topology h100:2x8
 
 # A mistake must not be tried again, whatever the other processes make of its absence.
@@ -20,11 +21,11 @@ process='
   trap : TERM  # for the run; bash waits for it
   "$@"
   code=$?
-  case $code in 2 | 3 | 4) scontrol update JobId="$SLURM_JOB_ID" Requeue=0 ;; esac
+  case $code in 2 | 3 | 4) scontrol update JobId="$job" Requeue=0 ;; esac
   exit "$code"'
 
 # SLURM tells this script ahead of the limit, and it the processes: they save and end with 42.
-trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
+trap 'scancel --signal=TERM "$job"' TERM
 srun --kill-on-bad-exit=0 --wait=120 --label bash -c "$process" process "$@" &
 step=$!
 code=0
@@ -37,6 +38,6 @@ done
 trap - TERM  # from here on a signal is for the next start, which has the same number
 case $code in
   0 | 2 | 3 | 4) ;;
-  *) [ "${SLURM_RESTART_COUNT:-0}" -ge 10 ] || scontrol requeue "$SLURM_JOB_ID" ;;
+  *) [ "${SLURM_RESTART_COUNT:-0}" -ge 10 ] || scontrol requeue "$job" ;;
 esac
 exit "$code"
