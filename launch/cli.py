@@ -14,6 +14,7 @@ from research.errors import RunError, UserError, nearest
 DOCTOR = "doctor"
 ENGINES = {"jobset": jobset, "slurm": slurm, "skypilot": skypilot, "tpu_vm": tpu_vm}
 TARGETS = ("local", *ENGINES)
+EVERYWHERE = ("target", "file", "words", "workdir", "only", "submit", "name")
 WITH_IMAGE = ("jobset", "tpu_vm", "skypilot")  # the experiment file is a copy, elsewhere
 ABOUT = """\
 Run an experiment file on several processes or machines. Without --submit nothing happens but that
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
       parser.print_help()
       return 0
     if options.target == DOCTOR:
+      _refuse(options, parser, ("topology", "slices", "seconds"))
       return _examine(options)
     if options.target not in TARGETS:
       raise UserError(
@@ -51,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
       )
     if options.file is None:
       raise UserError(f"launch {options.target} needs an experiment file, or `doctor`.")
-    return _local(options) if options.target == "local" else _engine(options)
+    engine = ENGINES.get(options.target, local)
+    _refuse(options, parser, engine.TAKES)
+    return _local(options) if engine is local else _engine(options)
   except RunError as error:
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
@@ -101,9 +105,19 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
+def _refuse(
+  options: argparse.Namespace, parser: argparse.ArgumentParser, taken: tuple[str, ...]
+) -> None:
+  """UserError for an option that the target would not heed."""
+  for name, value in vars(options).items():
+    if name not in (*EVERYWHERE, *taken) and value != parser.get_default(name):
+      raise UserError(
+        f"{options.target}: --{name} means nothing to it; "
+        f"it takes {', '.join(f'--{word}' for word in taken)}."
+      )
+
+
 def _local(options: argparse.Namespace) -> int:
-  if options.topology or options.slices:
-    raise UserError("local: --topology is for other machines; give --processes.")
   processes = options.processes or 1
   if processes < 1:
     raise UserError(f"--processes {processes}: there must be at least 1.")
@@ -115,10 +129,6 @@ def _local(options: argparse.Namespace) -> int:
 
 
 def _engine(options: argparse.Namespace) -> int:
-  if options.processes or options.port:
-    raise UserError(
-      f"{options.target}: --processes and --port are for local; --topology says how many."
-    )
   spec = _spec(options, _topology(options), {"RESEARCH_JOIN_SECONDS": str(JOIN)})
   engine = ENGINES[options.target]
   if options.submit:

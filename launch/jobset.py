@@ -15,6 +15,18 @@ from launch import documents, tools
 from launch.spec import FINAL, PORT, Spec
 from research.errors import UserError
 
+TAKES = (
+  "topology",
+  "slices",
+  "image",
+  "env",
+  "secret",
+  "grace",
+  "retries",
+  "hours",
+  "queue",
+  "spot",
+)
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -28,8 +40,6 @@ def manifests(spec: Spec) -> list[dict[str, Any]]:
   image = spec.need("image", "Kubernetes runs containers; build one with this folder in it")
   if spec.topology.machine.platform == "gpu" and not spec.topology.machine.label:
     raise UserError(f"{spec.topology} is no machine of GKE; use slurm or skypilot for it.")
-  if spec.setup:
-    raise UserError("--setup is for targets without an image; put it into the image.")
   return [_job_set(spec, name, command, image) for name, command in spec.jobs().items()]
 
 

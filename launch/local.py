@@ -23,6 +23,7 @@ from pathlib import Path
 from launch.spec import FINAL, STOPPED, Spec
 from research.errors import UserError
 
+TAKES = ("processes", "port", "env", "grace", "retries")
 HOST = "127.0.0.1"
 SETTLE = 5.0  # seconds for the others to end once one is dead: they wait for it and save nothing
 LONGEST = 60.0  # seconds between two tries

@@ -15,6 +15,7 @@ from launch import documents, tools
 from launch.spec import PORT, STOPPED, Spec
 from research.errors import UserError
 
+TAKES = ("topology", "image", "setup", "env", "zone", "spot")
 # 128 + n of the signals that a lost peer, a full memory or a machine's end send.
 KILLED = (134, 137, 139, 143)
 
@@ -29,8 +30,6 @@ def tasks(spec: Spec) -> list[dict[str, Any]]:
   """The tasks as plain values."""
   if spec.topology.slices > 1:
     raise UserError("skypilot: it has no slices joined over the network; use jobset or tpu_vm.")
-  if spec.queue or spec.account:
-    raise UserError("skypilot: --queue and --account are a cluster's; it takes --zone.")
   return [_task(spec, name, command) for name, command in spec.jobs().items()]
 
 

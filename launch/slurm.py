@@ -13,6 +13,9 @@ from launch import tools
 from launch.spec import FINAL, Spec, label
 from research.errors import UserError
 
+TAKES = (
+  "topology", "setup", "env", "grace", "retries", "hours", "queue", "account", "sbatch", "parallel",
+)  # fmt: skip
 TEMPLATE = """\
 #!/bin/bash
 # {about}
@@ -49,7 +52,8 @@ exit "$code"
 
 def render(spec: Spec) -> str:
   """The text of the script."""
-  _check(spec)
+  if spec.topology.machine.platform == "tpu":
+    raise UserError(f"slurm: {spec.topology} are TPUs; use jobset, tpu_vm or skypilot for them.")
   # A process may use all of its host's cores, for its data.
   setup = ["export SLURM_CPU_BIND=none"] * (spec.topology.machine.platform == "gpu")
   setup += [f"export {name}={shlex.quote(value)}" for name, value in spec.environment.items()]
@@ -67,15 +71,6 @@ def render(spec: Spec) -> str:
 def submit(spec: Spec) -> int:
   """Hands the script to sbatch."""
   return tools.call("sbatch", text=render(spec))
-
-
-def _check(spec: Spec) -> None:
-  if spec.topology.machine.platform == "tpu":
-    raise UserError(f"slurm: {spec.topology} are TPUs; use jobset, tpu_vm or skypilot for them.")
-  if spec.image:
-    raise UserError("slurm: --image is not used; --setup says how to get at what is installed.")
-  if spec.spot or spec.zone:
-    raise UserError("slurm: --spot and --zone are a cloud's; SLURM has --queue, a partition.")
 
 
 def _options(spec: Spec) -> list[str]:

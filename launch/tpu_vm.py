@@ -13,6 +13,7 @@ from launch.machines import usual_shape
 from launch.spec import FINAL, Spec
 from research.errors import UserError
 
+TAKES = ("topology", "slices", "image", "env", "zone", "spot", "grace", "retries")
 TEMPLATE = """\
 #!/bin/sh
 # {about}
@@ -63,8 +64,6 @@ def _check(spec: Spec) -> None:
     raise UserError(f"tpu_vm: {topology} are no TPUs; use jobset, slurm or skypilot for them.")
   spec.need("image", "the hosts run a container; build one with this folder in it")
   spec.need("zone", "TPUs are asked for in a zone, for example us-east5-a")
-  if spec.setup:
-    raise UserError("tpu_vm: --setup is for targets without an image; put it into the image.")
   if len(topology.sides) == 3 and topology.kind != "v4":
     sides = topology.sides[0] * topology.sides[1] * topology.sides[2]
     usual = usual_shape(topology.kind, sides)

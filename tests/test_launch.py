@@ -121,8 +121,14 @@ MISTAKES = [
   (("jobset", *RUN, "--topology=v5e:4x4"), "--image is needed: Kubernetes runs containers"),
   (("jobset", str(ROOT / TINY), "text=t", *POD, "--topology=v5e:4x4"), "path from here"),
   (("jobset", *SWEEP, *POD, "--topology=v5e:4x4", "--only=tiny/width_9"), "tiny/width_8"),
-  (("jobset", *RUN, *POD, "--topology=v5e:4x4", "--processes=2"), "are for local"),
-  (("local", *RUN, "--topology=v5e:4x4"), "local: --topology is for other machines"),
+  (
+    ("jobset", *RUN, *POD, "--topology=v5e:4x4", "--processes=2"),
+    "jobset: --processes means nothing to it",
+  ),
+  (
+    ("local", *RUN, "--topology=v5e:4x4"),
+    "local: --topology means nothing to it; it takes --processes",
+  ),
   (("local", *RUN, "--processes=-2"), "--processes -2: there must be at least 1"),
   (("local", *RUN, "--env=A"), "--env A is not NAME=VALUE"),
   (("local", *RUN, "--env=A B=1"), "the name is no variable's"),
@@ -137,8 +143,12 @@ MISTAKES = [
     "gcloud has one shape for so many chips, v5p:4x8x8",
   ),
   (("skypilot", *RUN, "--topology=2xv5e:4x4"), "it has no slices joined over the network"),
-  (("skypilot", *RUN, "--topology=h100:1x8", "--queue=q"), "--queue and --account are a cluster's"),
+  (("skypilot", *RUN, "--topology=h100:1x8", "--queue=q"), "skypilot: --queue means nothing to it"),
   (("local", TINY, "text=t", "stesp=3"), "stesp"),
+  (("jobset", *RUN, *POD, "--topology=v5e:4x4", "--setup=true"), "--setup means nothing to it"),
+  (("slurm", *RUN, "--topology=h100:1x8", "--image=i"), "--image means nothing to it; it takes"),
+  (("slurm", *RUN, "--topology=h100:1x8", "--spot"), "slurm: --spot means nothing to it"),
+  (("tpu_vm", *RUN, *POD, "--topology=v5e:4x4", "--zone=z", "--hours=3"), "--hours means nothing"),
   (("doctor", TINY), "launch doctor takes no file"),
 ]
 

@@ -201,7 +201,6 @@ def test_a_planted_mistake_is_found(mistake):
   [
     ({"topology": machines.parse("p5:2x8")}, "p5:2x8 is no machine of GKE"),
     ({"image": None}, "--image is needed"),
-    ({"setup": "module load"}, "--setup is for targets without an image"),
   ],
 )
 def test_what_kubernetes_cannot_have_is_said(fields, complaint):

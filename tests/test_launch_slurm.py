@@ -171,8 +171,6 @@ def wait_for(condition, cluster, seconds=120):
   ("topology", "fields", "complaint"),
   [
     ("v5e:4x4", {}, "are TPUs; use jobset, tpu_vm or skypilot"),
-    ("h100:2x8", {"image": "i"}, "--image is not used"),
-    ("h100:2x8", {"spot": True}, "are a cloud's"),
     ("h100:2x8", {"sbatch": ("--qos high",)}, "is not --option or --option=value"),
   ],
 )
