@@ -197,23 +197,25 @@ def _named(experiments: list, name: str | None) -> list:
 
 
 def _run_one(recipe, experiment, workdir: Path) -> int:
-  from research import distributed, load
+  from research import distributed, load, lock
 
-  with distributed.together("opening the run folder"):
-    if distributed.first():
-      load.remember(workdir, recipe, experiment)
-  from research import report
-  from research.fit import fit
-  from research.train import train
+  load.check_name(experiment)
+  with lock.alone_in(workdir):
+    with distributed.together("opening the run folder"):
+      if distributed.first():
+        load.remember(workdir, recipe, experiment)
+    from research import report
+    from research.fit import fit
+    from research.train import train
 
-  finished = (fit if experiment.optimizer is None else train)(experiment, workdir)
-  with distributed.together("writing the report"):
-    if distributed.first():
-      page = report.write(workdir)
-      for name, values in finished.evaluations.items():
-        shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
-        print(f"{experiment.name} {name} at step {finished.step}: {shown}")
-      print(f"report: {page}")
+    finished = (fit if experiment.optimizer is None else train)(experiment, workdir)
+    with distributed.together("writing the report"):
+      if distributed.first():
+        page = report.write(workdir)
+        for name, values in finished.evaluations.items():
+          shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+          print(f"{experiment.name} {name} at step {finished.step}: {shown}")
+        print(f"report: {page}")
   return 0 if finished.complete else PREEMPTED
 
 

@@ -203,6 +203,12 @@ def read_record(workdir: Path) -> dict[str, Any]:
     raise UserError(f"{path} cannot be read: {error}.") from error
 
 
+def check_name(experiment: Experiment) -> None:
+  """UserError where the name is none of which a folder can be made."""
+  if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)*", experiment.name):
+    raise UserError(f"name={experiment.name!r}: use letters, digits, '_', '-' and '.'.")
+
+
 def remember(workdir: Path, recipe: Recipe, experiment: Experiment) -> None:
   """Writes `experiment.json`, or checks that the run already there is of the same experiment.
 
@@ -210,8 +216,6 @@ def remember(workdir: Path, recipe: Recipe, experiment: Experiment) -> None:
     UserError: the folder cannot be written, or holds the run of another experiment.
   """
   path = Path(workdir) / "experiment.json"
-  if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)*", experiment.name):
-    raise UserError(f"name={experiment.name!r}: use letters, digits, '_', '-' and '.'.")
   if path.is_file() and any((Path(workdir) / name).exists() for name in RESULTS):
     changes = differences(read_record(workdir).get("description", {}), experiment.describe())
     different = [text for text in changes if text not in _within(changes, BOOKKEEPING)]
