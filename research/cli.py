@@ -102,6 +102,16 @@ def _parsers():
   experiment(data)
   data.add_argument("--rows", type=_count, default=3, help="examples to show (default: 3)")
 
+  explain = command(
+    "explain",
+    _explain,
+    "Show on a mesh, for every parameter, the rule that splits it and what a device holds.",
+    "It exits with 2 where a rule matches nothing, or a large array is split by none.",
+  )
+  experiment(explain)
+  explain.add_argument("--mesh", help="a preset (dp, fsdp, ...), or sizes as fsdp=64,tensor=4")
+  explain.add_argument("--devices", type=_count, help="how many (default: as the mesh asks, or 8)")
+
   verify = command(
     "verify",
     _verify,
@@ -226,6 +236,18 @@ def _describe(options) -> int:
     for path, text in experiment.describe().items():
       print(f"{path}: {text}")
   return 0
+
+
+def _explain(options) -> int:
+  from research import explain, load
+  from research.sharding import Sharding
+
+  experiment = load.recipe(options.file, options.words).experiment()
+  if options.mesh:
+    mesh = Sharding.parse(options.mesh).mesh
+    sharding = dataclasses.replace(experiment.sharding, mesh=mesh)
+    experiment = dataclasses.replace(experiment, sharding=sharding)
+  return explain.show(experiment, options.devices)
 
 
 def _data(options) -> int:

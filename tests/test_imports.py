@@ -21,6 +21,7 @@ FLOORS = [
   {"train"},
   {"load", "bench", "report"},
   {"sample", "verify", "plan"},
+  {"explain"},
   {"cli"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
