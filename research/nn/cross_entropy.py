@@ -8,6 +8,7 @@ from jax import Array
 
 from research.nn import cpu, cpu_cross_entropy
 from research.nn.matmul import contract
+from research.nn.platform import settle_gradient
 from research.sharding import constrain, gather
 
 # Float32 logits beyond this many values are made and forgotten in up to CHUNKS pieces of L.
@@ -59,7 +60,11 @@ def cross_entropy(
   B, L = targets_BL.shape
   V = table_VD.shape[0]
   pieces = min(CHUNKS, L, -(-B * L * V // LOGITS))
-  table_VD = gather(table_VD, "VD", x_BLD.dtype)  # once, rather than in every piece
+  # The table's gradient is scattered before the layers' backward pass, not kept whole beside it.
+  x_BLD, table_VD = settle_gradient((x_BLD, table_VD))
+  # Once, rather than in every piece. The constraint makes the pieces' gradients add up whole on
+  # each device: scattered sums would be sent for every piece.
+  table_VD = constrain(gather(table_VD, "VD", x_BLD.dtype), "V.")
 
   @jax.checkpoint
   def piece(table_VD, x_BLD, targets_BL, weights_BL):
@@ -102,6 +107,25 @@ def unembed(x_BLD: Array, table_VD: Array) -> Array:
   return _logits(x_BLD, gather(table_VD, "VD", x_BLD.dtype))
 
 
+@jax.custom_vjp
 def _logits(x_BLD: Array, table_VD: Array) -> Array:
   logits_BLV = contract("BLD,VD->BLV", x_BLD, table_VD, dtype=jnp.float32)
   return constrain(logits_BLV, "BLV")
+
+
+def _logits_forward(x_BLD, table_VD):
+  return _logits(x_BLD, table_VD), (x_BLD, table_VD)
+
+
+def _logits_backward(saved, gradient_BLV):
+  """In the dtype of the operands, as of any other product; float32 would double what it costs."""
+  x_BLD, table_VD = saved
+  gradient_BLV = constrain(gradient_BLV, "BLV").astype(x_BLD.dtype)
+  dx_BLD = jnp.einsum("BLV,VD->BLD", gradient_BLV, table_VD.astype(x_BLD.dtype))
+  dtable_VD = jnp.einsum(
+    "BLV,BLD->VD", gradient_BLV, x_BLD, preferred_element_type=table_VD.dtype
+  )
+  return dx_BLD, dtable_VD
+
+
+_logits.defvjp(_logits_forward, _logits_backward)

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -37,6 +38,25 @@ def fence(x: jax.Array) -> jax.Array:
   from research.nn import cpu
 
   return cpu.fence(x)
+
+
+def settle(x: Any) -> Any:
+  """Has values, and in the backward pass their gradients, stand in memory before they are used.
+
+  XLA:TPU would make an activation again for each tile of each product that reads it, and keep the
+  matrix units waiting: a gated MLP's products ran at 65 % of the peak instead of 82. The identity
+  elsewhere.
+  """
+  return jax.lax.optimization_barrier(x) if platform() == "tpu" else x
+
+
+@jax.custom_vjp
+def settle_gradient(x: Any) -> Any:
+  """`settle`, of the gradient only."""
+  return x
+
+
+settle_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (settle(gradient),))
 
 
 def compiler_options() -> dict[str, str]:

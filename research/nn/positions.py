@@ -41,9 +41,10 @@ def rotate(x_BLHK: Array, positions_BL: Array, base: float = 10_000.0) -> Array:
   K = x_BLHK.shape[-1]
   angles_BL1K = positions_BL[:, :, None, None] * _frequencies(K // 2, base)
   cosine, sine = jnp.cos(angles_BL1K), jnp.sin(angles_BL1K)
-  first, second = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
+  # Cut and joined in the narrow dtype, computed in the wide one: half the memory on the way.
+  first, second = (half.astype(jnp.float32) for half in jnp.split(x_BLHK, 2, axis=-1))
   rotated = [first * cosine - second * sine, second * cosine + first * sine]
-  return jnp.concatenate(rotated, axis=-1).astype(x_BLHK.dtype)
+  return jnp.concatenate([half.astype(x_BLHK.dtype) for half in rotated], axis=-1)
 
 
 def _frequencies(count: int, base: float) -> Array:

@@ -14,8 +14,9 @@ from research.errors import UserError
 from research.nn.attention import Attention
 from research.nn.layers import Dropout, Initializer, LayerNorm, RMSNorm, project, project_all
 from research.nn.masks import Mask
+from research.nn.matmul import contract
 from research.nn.pipeline import STAGE, circulate
-from research.nn.platform import fence, platform
+from research.nn.platform import fence, platform, settle, settle_gradient
 from research.sharding import GATHERED, Layout, active, constrain
 
 NORMS = {"layer": LayerNorm, "rms": RMSNorm}
@@ -111,9 +112,13 @@ class MLP(nn.Module):
     shared = {"bias": self.bias, "init": self.kernel_init, "F": self.hidden}
     names = ("gate", "up") if self.activation == "swiglu" else ("up",)
     ways = [project("BLD,DF->BLF", **shared, name=name) for name in names]
-    hidden_BLF = _activate(self.activation, *checkpoint_name(project_all(x_BLD, *ways), "hidden"))
+    *gate, up_BLF = settle_gradient(checkpoint_name(project_all(x_BLD, *ways), "hidden"))
+    hidden_BLF = settle(_activate(self.activation, *settle(gate), up_BLF))
     down = project("BLF,FD->BLD", D=D, bias=self.bias, init=self.out_init, name="down")
-    return checkpoint_name(down(hidden_BLF), "projected")
+    kernel, bias = down.weights(hidden_BLF)
+    # Both gradients at once, so that the widest states are forgotten before the next are made.
+    hidden_BLF, kernel = settle_gradient((hidden_BLF, kernel))
+    return checkpoint_name(contract(down.equation, hidden_BLF, kernel, bias), "projected")
 
 
 @functools.partial(jax.checkpoint, static_argnums=0)
