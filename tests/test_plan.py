@@ -123,6 +123,20 @@ def test_a_split_over_tensor_divides_weights_and_activations():
   assert split.wire["all-reduce"] > whole.wire["all-reduce"]
 
 
+@pytest.fixture(scope="module")
+def small():
+  return trace(experiment(*SMALL), 16)
+
+
+@pytest.mark.parametrize("preset", ["context", "fsdp_tp", "pipeline"])
+def test_what_is_kept_is_shared_by_all_devices(preset, small):
+  """But for tensor, which repeats the layers' inputs, and the idle turns of a pipeline."""
+  deeper = ["model.depth=4" if word == "model.depth=3" else word for word in SMALL]
+  other = trace(experiment(*deeper, f"sharding={preset}"), 16)
+  kept = [sum(b.bytes for b in made.kept["save_qkv"]) for made in (small, other)]
+  assert 0.8 < kept[1] / (4 / 3 * kept[0]) < 2
+
+
 def test_microbatches_keep_less_and_send_more():
   one, four = (trace(experiment(*SMALL, *w), 4) for w in ([], ["microbatches=4"]))
   kept = [sum(buffer.bytes for buffer in made.kept["save_qkv"]) for made in (one, four)]

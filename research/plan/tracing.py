@@ -170,9 +170,17 @@ class Tracing:
       yield Buffer(size, what, location, found[1], sizes)
 
   def parts(self, sizes: tuple[int, ...], layout: sharding.Layout) -> int:
-    """Over how many devices of a layout an activation of these sizes is spread."""
+    """Over how many devices of a layout something that the backward pass keeps is spread."""
     rows = next(iter(self.piece.values())).shape[0]
-    length = next((x.shape[1] for x in self.piece.values() if len(x.shape) > 1), None)
+    length = next((x.shape[1] for x in self.piece.values() if len(x.shape) > 1), 1)
+    for names, shape in self.boxes:
+      if sizes in (shape, shape[1:]):  # a weight as it is used, whole along what splits the rows
+        spec = layout.spec(names, shape)
+        axes = [axis for part in spec for axis in axes_of(part)]
+        return math.prod(layout.size(axis) for axis in axes if axis not in layout.of_activations)
+    if rows not in sizes:
+      # A kernel on each device, or a pipeline, lays rows out otherwise: all devices share them.
+      return layout.mesh.size if math.prod(sizes) >= rows * length else 1
     letters = []
     for size in sizes:
       if size == rows and "B" not in letters:
