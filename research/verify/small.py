@@ -1,5 +1,7 @@
 """An experiment made small: the same structure in fewer layers, heads, words, positions and rows.
 
+There is always something to divide: two heads, two layers of each kind, words by the eight.
+
 Sizes are known by the names of their fields, in the model and in the data: depth, width, heads,
 kv_heads, hidden, vocab_size, max_length, windows, length, limit. A model of other names, or one
 whose numbers then no longer fit, keeps its own size.
@@ -108,7 +110,7 @@ def _sizes(parts: Mapping[str, Any], of_data: set[str]) -> dict[str, Any]:
     sizes["width"] = width = WIDTH if width > WIDTH else width
   if "heads" in is_number:
     fitting = [n for n in range(1, HEADS + 1) if width is None or width % n == 0]
-    sizes["heads"] = max(n for n in fitting if n <= parts["heads"])
+    sizes["heads"] = max(n for n in fitting if n <= max(2, parts["heads"]))
     if "kv_heads" in is_number:
       groups = max(1, parts["heads"] // parts["kv_heads"])
       sizes["kv_heads"] = max(1, sizes["heads"] // groups)
@@ -120,8 +122,9 @@ def _sizes(parts: Mapping[str, Any], of_data: set[str]) -> dict[str, Any]:
   if "depth" in is_number:
     # Two of every kind of layer, which is also what two stages of a pipeline can share.
     sizes["depth"] = 2 * max(1, len(windows))
-  if "vocab_size" in is_number and "vocab_size" in of_data:
-    sizes["vocab_size"] = min(parts["vocab_size"], WORDS)
+  if "vocab_size" in is_number:
+    words = min(parts["vocab_size"], WORDS) if "vocab_size" in of_data else parts["vocab_size"]
+    sizes["vocab_size"] = -(-words // 8) * 8  # a padded table can be split over devices
   if "max_length" in is_number and "length" in of_data:
     sizes["max_length"] = min(parts["max_length"], LENGTH)
   return sizes
