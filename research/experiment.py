@@ -32,6 +32,8 @@ class Experiment:
     steps: updates in all; the learning rate's schedule spans them.
     batch_size: examples in one update, over all devices.
     microbatches: pieces that a batch is cut into to save memory; the result does not change.
+    memory_target: GiB that a step may need on each device; where it would need more, the batch is
+      cut into more microbatches, as few as will do. None leaves `microbatches` as they are.
     seed: of the initial values, the order of the data and the dropout.
     average: decay of the exponential moving average of the parameters; evaluations then use it.
     sharding: the mesh and the letter rules.
@@ -51,6 +53,7 @@ class Experiment:
   steps: int = 1
   batch_size: int = 1
   microbatches: int = 1
+  memory_target: float | None = None
   seed: int = 0
   average: float | None = None
   sharding: Sharding = Sharding()  # noqa: RUF009 (frozen)
@@ -66,6 +69,8 @@ class Experiment:
       value = getattr(self, field)
       if value is not None and value < 1:
         raise UserError(f"{field}={value} must be at least 1.")
+    if self.memory_target is not None and self.memory_target <= 0:
+      raise UserError(f"memory_target={self.memory_target} is in GiB and must be above 0.")
 
   def vary(self, name: str, overrides: Mapping[str, Any]) -> Experiment:
     """This experiment under another name, with dotted overrides: an arm of an ablation."""

@@ -254,6 +254,11 @@ class Layout:
     """Devices along an axis; 1 where the mesh has none of that name."""
     return self.mesh.shape.get(axis, 1)
 
+  def parts(self, letter: str) -> int:
+    """Into how many parts the rules split a dimension of this letter that stands first."""
+    axes = [axis for name, axes in self.rules if name == letter for axis in _axes(axes)]
+    return math.prod(self.size(axis) for axis in axes)
+
   def without(self, axis: str) -> Layout:
     """This layout inside a computation that takes care of `axis` itself."""
     rules = tuple(

@@ -17,7 +17,7 @@ FLOORS = [
   {"experiment"},
   {"checkpoint", "log", "generate"},
   {"evaluate"},
-  {"flops", "fit"},
+  {"flops", "fit", "microbatches"},
   {"train"},
   {"load", "bench", "report"},
   {"sample", "verify", "plan"},
