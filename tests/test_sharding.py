@@ -1,12 +1,22 @@
 """Letters become shardings; what does not fit is told with the rule to drop."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from research.errors import UserError
-from research.sharding import Layout, Sharding, constrain, use
+from research.sharding import (
+  PRESETS,
+  RULES,
+  Layout,
+  Sharding,
+  arrange,
+  constrain,
+  gather,
+  use,
+)
 
 
 def layout(**mesh):
@@ -69,3 +79,90 @@ def test_constrain_pins_inside_a_layout_and_is_nothing_outside():
   assert pinned.sharding.spec == P(("data",), None, "tensor") or pinned.sharding.spec == P(
     "data", None, "tensor"
   )
+
+
+class Chip:
+  """A device as `arrange` sees it: a place in one of several slices."""
+
+  platform, device_kind, process_index = "gpu", "chip", 0
+
+  def __init__(self, number, slice_index):
+    self.id, self.slice_index = number, slice_index
+
+
+def in_slices(count, size=4):
+  return [Chip(i, i // size) for i in range(count * size)]
+
+
+def slices_along(grid, axis):
+  """How many slices one meets on a walk along an axis."""
+  lines = np.moveaxis(grid, axis, -1).reshape(-1, grid.shape[axis])
+  return {len({chip.slice_index for chip in line}) for line in lines}
+
+
+def test_what_talks_least_lies_across_slices():
+  grid = arrange({"data": 2, "fsdp": 4}, {}, in_slices(2))
+  assert grid.shape == (2, 4)
+  assert slices_along(grid, 0) == {2} and slices_along(grid, 1) == {1}
+
+
+def test_an_axis_may_span_slices_in_part():
+  grid = arrange({"data": 1, "fsdp": 8}, {"fsdp": 2}, in_slices(2))
+  assert [chip.slice_index for chip in grid[0]] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize(
+  ("sizes", "slices", "told"),
+  [
+    ({"data": 1, "tensor": 8}, {"data": 2}, "'data' has size 1"),
+    ({"data": 8}, {"data": 4}, "the devices come in 2"),
+    ({"data": 8}, {"dada": 2}, "'dada' has size none"),
+  ],
+)
+def test_slices_that_do_not_fit_are_told(sizes, slices, told):
+  with pytest.raises(UserError, match=told):
+    arrange(sizes, slices, in_slices(2))
+
+
+def test_an_odd_number_of_slices_needs_an_axis_of_its_own():
+  with pytest.raises(UserError, match=r"3 slices.*sharding\.mesh\.data=3"):
+    arrange({"data": 4, "tensor": 4}, {}, in_slices(3))
+
+
+def test_an_axis_that_no_rule_uses_is_told():
+  rules = tuple(rule for rule in RULES if rule[1] != "tensor")
+  with pytest.raises(UserError, match=r"mesh.tensor=2, but no rule splits"):
+    Sharding({"data": -1, "tensor": 2}, rules).sizes(8)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_takes_a_host_of_eight(name):
+  assert np.prod(list(PRESETS[name].sizes(8).values())) == 8
+
+
+@pytest.mark.parametrize("text", ["fsdp=x", "fspd", "fsdp=4;tensor=2", ""])
+def test_a_mesh_that_cannot_be_read_names_presets_and_axes(text):
+  with pytest.raises(UserError, match=r"neither a mesh nor one of dp, fsdp.*stage, data"):
+    Sharding.parse(text)
+
+
+def test_a_gathered_weight_is_whole_where_activations_are_split():
+  made = Sharding({"fsdp": 2, "tensor": 2, "context": 2})
+  made = made.layout(made.make_mesh())
+  assert made.spec("DF", (32, 64)) == P(("fsdp", "context"), "tensor")
+  assert made.gathered("DF", (32, 64)).spec == P(None, ("tensor",))
+
+
+def test_the_gradient_of_a_gathered_weight_comes_back_in_its_shards_and_dtype():
+  made = Sharding({"fsdp": 8})
+  made = made.layout(made.make_mesh())
+
+  def loss(w, x):
+    with use(made):
+      return jnp.sum((x @ gather(w, "DF", jnp.bfloat16)).astype(jnp.float32) ** 2)
+
+  x = jnp.ones((16, 32), jnp.bfloat16)
+  gradient = jax.jit(jax.grad(loss))(jnp.ones((32, 64)), x)
+  assert gradient.dtype == jnp.float32
+  assert gradient.sharding.shard_shape(gradient.shape) == (4, 64)
+  np.testing.assert_allclose(gradient, 2 * 16 * 32, rtol=1e-2)
