@@ -37,8 +37,8 @@ def _memory(plan: Plan) -> Iterator[str]:
     if roomier:
       yield roomier
   spread = {axis: size for axis, size in plan.traced.mesh.items() if size > 1}
-  state, whole = sum(plan.traced.state.values()), plan.traced.parameters
-  replicas = state * plan.topology.devices / (12 * whole)
+  state = sum(plan.traced.state.values())
+  replicas = plan.traced.state["parameters"] * plan.topology.devices / (4 * plan.traced.parameters)
   if replicas > 2 and state > 0.2 * available:
     yield (
       f"the state lies {replicas:.0f} times in the machine, {gib(state)} GiB on each "
