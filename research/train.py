@@ -32,12 +32,14 @@ from research import (
   sharding,
 )
 from research.data import pipeline
-from research.errors import UserError
+from research.errors import NumericsError, UserError
 from research.experiment import Experiment
 from research.fit import Finished, fitted, score
 from research.nn import platform
 from research.preemption import interruptions
 
+
+SKIPS = 10  # steps in a row without finite numbers, after which a run has gone astray
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +159,10 @@ def train_step(
   state: TrainState,
   batch: dict[str, jax.Array],
 ) -> tuple[TrainState, metrics.Metrics]:
-  """One update: the gradient of the batch's mean loss, however many microbatches it comes in."""
+  """One update: the gradient of the batch's mean loss, however many microbatches it comes in.
+
+  Where the loss or the gradient is not finite, nothing changes but the step, and "skipped" is 1.
+  """
   key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
   score = nn.apply(experiment.objective, experiment.model)
 
@@ -182,9 +187,18 @@ def train_step(
   one = jnp.ones(())
   measured = {
     **measured,
-    "gradient_norm": metrics.Mean(optax.tree.norm(grads), one),
+    "gradient_norm": metrics.Mean(norm, one),
+    "skipped": metrics.Mean(1.0 - finite, one),
     "learning_rate": metrics.Mean(
       optim.learning_rate(experiment.optimizer, experiment.steps, state.step), one
+  norm = optax.tree.norm(grads)
+  finite = jnp.isfinite(measured["loss"].total) & jnp.isfinite(norm)
+  # Chosen, not multiplied by zero: zero times NaN is NaN.
+  params, opt_state, average = jax.tree.map(
+    functools.partial(jnp.where, finite),
+    (params, opt_state, average),
+    (state.params, state.opt_state, state.average),
+  )
     ),
   }
   return TrainState(state.step + 1, params, opt_state, average), measured
@@ -251,6 +265,11 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   first = distributed.first()
   distributed.make_shared(workdir)
   with distributed.together("preparing the data and the model"):
+
+  Raises:
+    UserError: the parts of the experiment do not go together, or the folder cannot be used.
+    IntegrityError: no checkpoint is whole, or none can be written.
+    NumericsError: the loss or the gradient was not finite in `SKIPS` steps in a row.
     splits = {"train", *(item.split for item in experiment.evals.values())}
     sources = {split: experiment.data.source(split) for split in splits}
     batch = abstract_batch(sources["train"], experiment.batch_size)
@@ -318,7 +337,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
       start=start,
       rows=rows_of[experiment.batch_size],
     )
-    step = start
+    step, skips, skipped = start, 0, None
     while step < experiment.steps and not stopping(step):
       waiting = time.perf_counter()
       rows = next(batches)
@@ -338,6 +357,15 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     if step < experiment.steps:
       if checkpoints.latest() != step:
         with journal.pause("save"):
+      # Like the journal, it reads what the step before left, for which the device need not wait.
+      skips = skips + 1 if skipped is not None and skipped.total > 0 else 0
+      skipped = measured["skipped"]
+      if skips == SKIPS:
+        raise NumericsError(
+          f"the loss or its gradient was not finite in the {SKIPS} steps up to {step - 1}; the "
+          "parameters are those of before. Lower the learning rate, clip the gradient, or look at "
+          "the data; the same command goes on from the last checkpoint."
+        )
           checkpoints.save(step, state)
       journal.note(f"stopped at step {step} with a checkpoint; the same command goes on from there")
     elif start == step:  # all was done before: say again what it came to

@@ -5,12 +5,13 @@ import json
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from research import Eval, Experiment, Sharding, data, models, objectives, optim, train
 from research.checkpoint import unstack
-from research.errors import UserError
+from research.errors import NumericsError, UserError
 from research.experiment import override
 
 
@@ -186,3 +187,65 @@ def test_baselines_stand_in_the_log(tiny, tmp_path):
   _, _, lines = run(dataclasses.replace(tiny, baselines=baselines), tmp_path)
   baseline = next(line for line in lines if line["split"] == "baseline")
   assert baseline["name"] == "bigram" and 0 < baseline["bits_per_byte"] < 8
+
+
+@jax.custom_vjp
+def with_slope(total, slope):
+  """`total`, whose gradient is multiplied by `slope`."""
+  return total
+
+
+with_slope.defvjp(lambda total, slope: (total, slope), lambda slope, g: (g * slope, None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisoned:
+  """The next token; a batch says what is added to the loss, and what its gradient is times."""
+
+  def __call__(self, model, batch):
+    measured = objectives.NextToken()(model, batch)
+    added, slope = batch["poison"][0]
+    total = with_slope(measured["loss"].total + added, slope)
+    return {**measured, "loss": dataclasses.replace(measured["loss"], total=total)}
+
+
+@pytest.mark.parametrize(
+  "poison", [(np.nan, 1), (np.inf, 1), (0, np.inf)], ids=["nan", "inf", "gradient"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_that_is_not_finite_changes_nothing(tiny, poison, dtype):
+  experiment = override(tiny, {"model.dtype": dtype} if dtype != "float32" else {})
+  experiment = dataclasses.replace(experiment, objective=Poisoned(), evals={})
+  source = experiment.data.source("train")
+  rows = {**source.take(np.arange(8), 0), "poison": np.full((8, 2), (0, 1), np.float32)}
+  bad = {**rows, "poison": np.full((8, 2), poison, np.float32)}
+  shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in rows.items()}
+  mesh = experiment.sharding.make_mesh(jax.devices()[:1])
+  program = train.build(experiment, mesh, shapes)
+  state = program.init()
+  for step, batch in enumerate([bad, rows, bad, rows]):  # in the warm-up and after it
+    before = jax.device_get(state)
+    state, measured = program.step(state, program.place(batch))
+    after = jax.device_get(state)
+    assert after.step == step + 1
+    assert measured["skipped"].total == (batch is bad)
+    parts = [(x.params, x.opt_state, x.average) for x in (before, after)]
+    same = jax.tree.map(np.array_equal, *parts)
+    assert jax.tree.all(same) == (batch is bad)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
+
+
+@dataclasses.dataclass(frozen=True)
+class Nowhere:
+  """A loss that is no number."""
+
+  def __call__(self, model, batch):
+    measured = objectives.NextToken()(model, batch)
+    return {**measured, "loss": dataclasses.replace(measured["loss"], total=jnp.nan)}
+
+
+def test_a_run_without_finite_numbers_ends(tiny, tmp_path):
+  lost = dataclasses.replace(tiny, objective=Nowhere(), steps=100, save_every=100, evals={})
+  with pytest.raises(NumericsError, match=f"in the {train.SKIPS} steps up to {train.SKIPS};"):
+    run(lost, tmp_path)
+  assert NumericsError.exit_code == 4
