@@ -46,12 +46,14 @@ def circulate(
   """
   S, rounds, B = layout.size(STAGE), layout.rounds, x_BLD.shape[0]
   pieces = S * layout.waves
-  if B % pieces:
-    raise UserError(
-      f"a batch of {B} rows cannot be cut into {pieces} microbatches for a pipeline ({S} stages "
-      f"times sharding.waves={layout.waves}); choose a batch size that divides, or fewer waves."
-    )
   within = layout.without(STAGE)
+  rows = within.parts("B")
+  if B % (pieces * rows):
+    raise UserError(
+      f"a batch of {B} rows cannot be cut for a pipeline into {pieces} microbatches ({S} stages "
+      f"times sharding.waves={layout.waves}) of a multiple of {rows} rows, one for each device "
+      f"that shares them; choose a batch size that {pieces * rows} divides, or fewer waves."
+    )
   by_stage = [jax.tree.map(lambda w: w.reshape(S, -1, *w.shape[1:]), part) for part in weights]
   layers = jax.tree.leaves(by_stage)[0].shape[1]  # that a stage runs in one tick
 
