@@ -38,8 +38,8 @@ from research.fit import Finished, fitted, score
 from research.nn import platform
 from research.preemption import interruptions
 
-
 SKIPS = 10  # steps in a row without finite numbers, after which a run has gone astray
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -184,13 +184,6 @@ def train_step(
   average = state.average
   if average is not None:
     average = optim.average(average, params, experiment.average, state.step)
-  one = jnp.ones(())
-  measured = {
-    **measured,
-    "gradient_norm": metrics.Mean(norm, one),
-    "skipped": metrics.Mean(1.0 - finite, one),
-    "learning_rate": metrics.Mean(
-      optim.learning_rate(experiment.optimizer, experiment.steps, state.step), one
   norm = optax.tree.norm(grads)
   finite = jnp.isfinite(measured["loss"].total) & jnp.isfinite(norm)
   # Chosen, not multiplied by zero: zero times NaN is NaN.
@@ -199,6 +192,13 @@ def train_step(
     (params, opt_state, average),
     (state.params, state.opt_state, state.average),
   )
+  one = jnp.ones(())
+  measured = {
+    **measured,
+    "gradient_norm": metrics.Mean(norm, one),
+    "skipped": metrics.Mean(1.0 - finite, one),
+    "learning_rate": metrics.Mean(
+      optim.learning_rate(experiment.optimizer, experiment.steps, state.step), one
     ),
   }
   return TrainState(state.step + 1, params, opt_state, average), measured
@@ -259,17 +259,17 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
 
   A SIGTERM or SIGINT ends the run with a checkpoint at the step that it had reached. All
   processes of a job call this, and all return the same.
+
+  Raises:
+    UserError: the parts of the experiment do not go together, or the folder cannot be used.
+    IntegrityError: no checkpoint is whole, or none can be written.
+    NumericsError: the loss or the gradient was not finite in `SKIPS` steps in a row.
   """
   workdir = Path(workdir)
   memory.keep()
   first = distributed.first()
   distributed.make_shared(workdir)
   with distributed.together("preparing the data and the model"):
-
-  Raises:
-    UserError: the parts of the experiment do not go together, or the folder cannot be used.
-    IntegrityError: no checkpoint is whole, or none can be written.
-    NumericsError: the loss or the gradient was not finite in `SKIPS` steps in a row.
     splits = {"train", *(item.split for item in experiment.evals.values())}
     sources = {split: experiment.data.source(split) for split in splits}
     batch = abstract_batch(sources["train"], experiment.batch_size)
@@ -345,6 +345,15 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
       state, measured = program.step(state, program.place(rows, experiment.batch_size))
       step += 1
       journal.step(step, measured, tokens=tokens, flops=work, data_wait=waiting)
+      # Like the journal, it reads what the step before left, for which the device need not wait.
+      skips = skips + 1 if skipped is not None and skipped.total > 0 else 0
+      skipped = measured["skipped"]
+      if skips == SKIPS:
+        raise NumericsError(
+          f"the loss or its gradient was not finite in the {SKIPS} steps up to {step - 1}; the "
+          "parameters are those of before. Lower the learning rate, clip the gradient, or look at "
+          "the data; the same command goes on from the last checkpoint."
+        )
       if step % save_every == 0 or step == experiment.steps or checkpoints.owed():
         with journal.pause("save"):
           checkpoints.save(step, state)
@@ -357,15 +366,6 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     if step < experiment.steps:
       if checkpoints.latest() != step:
         with journal.pause("save"):
-      # Like the journal, it reads what the step before left, for which the device need not wait.
-      skips = skips + 1 if skipped is not None and skipped.total > 0 else 0
-      skipped = measured["skipped"]
-      if skips == SKIPS:
-        raise NumericsError(
-          f"the loss or its gradient was not finite in the {SKIPS} steps up to {step - 1}; the "
-          "parameters are those of before. Lower the learning rate, clip the gradient, or look at "
-          "the data; the same command goes on from the last checkpoint."
-        )
           checkpoints.save(step, state)
       journal.note(f"stopped at step {step} with a checkpoint; the same command goes on from there")
     elif start == step:  # all was done before: say again what it came to
