@@ -146,7 +146,7 @@ def test_a_real_run_is_told_to_stop_requeued_and_resumes(cluster, tmp_path):
     hours=1,
   )
   number = cluster.submit(slurm.render(spec))
-  wait_for((workdir / "checkpoints" / "10").exists, cluster)
+  wait_for((workdir / "checkpoints" / "10").exists, cluster, number)
   cluster.call("scancel", "--batch", "--signal=TERM", number)
   job = cluster.wait(number)
   assert (job["JobState"], job["Restarts"]) == ("PENDING", "1"), cluster.logs()
@@ -160,11 +160,11 @@ def test_a_real_run_is_told_to_stop_requeued_and_resumes(cluster, tmp_path):
   assert max(line.get("step", 0) for line in lines) == 60
 
 
-def wait_for(condition, cluster, seconds=120):
+def wait_for(condition, cluster, number, seconds=120):
   end = time.monotonic() + seconds
   while not condition():
-    assert time.monotonic() < end, cluster.logs()
-    time.sleep(0.05)
+    assert cluster.job(number)["Restarts"] == "0" and time.monotonic() < end, cluster.logs()
+    time.sleep(0.2)
 
 
 @pytest.mark.parametrize(
