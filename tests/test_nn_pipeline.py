@@ -90,7 +90,10 @@ def test_a_pipelined_checkpoint_restacks_into_any_other_order():
 
 @pytest.mark.parametrize(
   ("depth", "batch", "told"),
-  [(6, B, r"depth=6 .* multiple of 4"), (8, 6, r"a batch of 6 rows .* 4 microbatches .* that 4 divides")],
+  [
+    (6, B, r"depth=6 .* multiple of 4"),
+    (8, 6, r"a batch of 6 rows .* 4 microbatches .* that 4 divides"),
+  ],
 )
 def test_what_cannot_be_cut_into_stages_is_told(depth, batch, told):
   sharding = Sharding({"stage": 2}, rounds=2)

@@ -122,9 +122,7 @@ def _logits_backward(saved, gradient_BLV):
   x_BLD, table_VD = saved
   gradient_BLV = constrain(gradient_BLV, "BLV").astype(x_BLD.dtype)
   dx_BLD = jnp.einsum("BLV,VD->BLD", gradient_BLV, table_VD.astype(x_BLD.dtype))
-  dtable_VD = jnp.einsum(
-    "BLV,BLD->VD", gradient_BLV, x_BLD, preferred_element_type=table_VD.dtype
-  )
+  dtable_VD = jnp.einsum("BLV,BLD->VD", gradient_BLV, x_BLD, preferred_element_type=table_VD.dtype)
   return dx_BLD, dtable_VD
 
 
