@@ -249,7 +249,7 @@ class Reader(nn.Module):
     blocks = tuple(Layer(rate, w, self.fault, parent=None) for w in self.windows)
     self.stack = Stack(blocks, self.depth, self.layers, self.remat)
     self.norm = LayerNorm()
-    self.first_drop = Dropout(rate)
+    self.first_drop = Dropout(0.1 if self.fault == "rate_is_no_field" else rate)
 
   def encode(self, tokens_BL, segments_BL=None, positions_BL=None):
     mask, positions_BL = self.history(tokens_BL.shape, segments_BL, positions_BL)

@@ -156,6 +156,11 @@ def test_a_mesh_that_an_experiment_cannot_take_does_not_apply():
   assert rows["devices"][0].verdict == "does not apply" and "H=2" in rows["devices"][0].note
 
 
+def test_a_rate_of_dropout_that_is_no_field_is_no_fault():
+  rows, text = checked("fault=rate_is_no_field", only=["microbatches"])
+  assert not verify.broken(rows), text
+
+
 def test_every_check_has_a_claim_and_rests_on_earlier_ones():
   names = [check.name for check in CHECKS]
   for i, check in enumerate(CHECKS):

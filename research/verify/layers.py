@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,4 +186,5 @@ def _sums(subject: Subject, narrow: Experiment) -> Row:
 
 def _dropping(subject: Subject, changes: dict[str, Any], rate: float = 0.1) -> Experiment:
   """The plain experiment changed, and with dropout in every layer that has it."""
-  return changed(subject.plain, {**dict.fromkeys(dropouts(subject.plain), rate), **changes})
+  plain = dataclasses.replace(subject.plain, objective=subject.experiment.objective)
+  return changed(plain, {**dict.fromkeys(dropouts(plain), rate), **changes})

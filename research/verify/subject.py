@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +54,21 @@ class Observed:
       return updates, {"gradient": gradient, "probe": state["probe"], "inner": kept}
 
     return optax.GradientTransformation(init, update)
+
+
+@dataclasses.dataclass(frozen=True)
+class Still:
+  """An objective whose model drops nothing, also where its rates are not fields to be set."""
+
+  objective: Any
+
+  def __call__(self, model: Any, batch: Any) -> metrics.Metrics:
+    def watch(call, arguments, named, context):
+      drops = "Dropout" in type(context.module).__name__ and context.method_name == "__call__"
+      return arguments[0] if drops and arguments else call(*arguments, **named)
+
+    with nn.intercept_methods(watch):
+      return self.objective(model, batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +121,8 @@ class Subject:
       raise DoesNotApply("a counted model has no gradient and no layers")
     off = {path: 0.0 for path in dropouts(self.experiment)}
     off |= {path: "float32" for path in found(self.experiment, "model", "dtype")}
-    return changed(self.experiment, off)
+    still = dataclasses.replace(self.experiment, objective=Still(self.experiment.objective))
+    return changed(still, off)
 
   @functools.cached_property
   def rows(self) -> dict[str, np.ndarray]:
