@@ -87,11 +87,11 @@ def compile_for(request: Request) -> Compiled:
   Raises:
     UserError: no compiler for that machine is installed, it took too long, or it failed.
   """
-  environment = _environment(request.topology)
   with tempfile.TemporaryDirectory(prefix="research-plan-") as name:
     folder = Path(name)
     asked, answer = folder / "request.json", folder / "answer.json"
     asked.write_text(json.dumps(_as_json(request)))
+    environment = _environment(request.topology)
     command = [sys.executable, "-m", "research.plan.worker", str(asked), str(answer)]
     try:
       done = subprocess.run(  # noqa: S603 (our own interpreter and module)
@@ -151,12 +151,12 @@ def _environment(topology: Topology) -> dict[str, str]:
     "TPU_STDERR_LOG_LEVEL": "2",
   }
   if topology.chip.platform == "cuda":
-    folder = cache.root() / "cuda"
-    if (folder / "jax_plugins" / "xla_cuda12").is_dir():
-      environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(folder)])
+    plugin = cache.root() / "cuda"
+    if (plugin / "jax_plugins" / "xla_cuda12").is_dir():
+      environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(plugin)])
     elif not _has_distribution("jax-cuda12-plugin"):
       raise UserError(
-        f"no compiler for {topology}: install it with `pip install --no-deps --target {folder} "
+        f"no compiler for {topology}: install it with `pip install --no-deps --target {plugin} "
         f"{CUDA.format(jax.__version__)}` (500 MB); it needs no GPU."
       )
     return environment

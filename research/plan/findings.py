@@ -15,7 +15,7 @@ TIGHT = 0.9  # of the memory
 
 def findings(plan: Plan) -> list[str]:
   """Sentences, the most telling first."""
-  said = [*_memory(plan), *_network(plan), *_products(plan), *_work(plan)]
+  said = [*_memory(plan), *_reading(plan), *_network(plan), *_products(plan), *_work(plan)]
   return [sentence[0].upper() + sentence[1:] for sentence in said]
 
 
@@ -64,6 +64,14 @@ def _roomier(plan: Plan) -> str | None:
     f"less than half of the memory is used: model.remat={best} would compute {saved:.0%} less and "
     f"need about {gib(traced.memory(best))} GiB."
   )
+
+
+def _reading(plan: Plan) -> Iterator[str]:
+  if plan.compiled and "unreadable" in plan.compiled.facts:
+    yield (
+      "only the memory is known: this JAX cannot read what this compiler made. The compiler that "
+      f"belongs to JAX {plan.compiled.facts['jax']} may be named with TPU_LIBRARY_PATH."
+    )
 
 
 def _network(plan: Plan) -> Iterator[str]:

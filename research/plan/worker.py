@@ -135,7 +135,7 @@ def _compiled(lowered: Any, options: dict[str, Any], folder: Path) -> dict[str, 
   try:
     (folder / "program.hlo.gz").write_bytes(gzip.compress(compiled.as_text().encode(), 5))
   except jax.errors.JaxRuntimeError as error:
-    result["unreadable"] = str(error)
+    result["unreadable"] = str(error).splitlines()[0]
   return result
 
 
