@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from research.data import cache
+from research.errors import UserError
 from research.plan import collectives, compiler, schedule, topology
 
 GOLDEN = Path(__file__).parent / "golden" / "plan" / "v5e_4x4.json"
@@ -74,3 +75,20 @@ def test_a_program_is_compiled_for_gpus_that_are_not_here():
   assert totals["all-gather"]["asynchronous"] > 0
   fast, slow = schedule.interval(made.module, made.network)
   assert 0 < fast.step < slow.step
+
+
+@tpu
+def test_a_compilation_that_takes_too_long_is_stopped():
+  machine = topology.parse("v5e:4x4")
+  request = compiler.Request("experiments/llama.py", LAYERS, 0, machine, timeout=0.2)
+  with pytest.raises(UserError, match="longer than 0 s and was stopped; give it longer"):
+    compiler.compile_for(request)
+
+
+@tpu
+def test_what_the_worker_refuses_is_told_in_one_line():
+  request = compiler.Request(
+    "experiments/llama.py", (*LAYERS, "sharding.mesh.fsdp=3"), 0, topology.parse("v5e:4x4")
+  )
+  with pytest.raises(UserError, match="choose sizes whose product is the number of devices"):
+    compiler.compile_for(request)
