@@ -142,6 +142,7 @@ def test_the_ledger_names_the_mesh_axis(loops):
     ("replica_groups=mesh['a'=2,'b'=4] {'a'}", (0, 4)),
     ("replica_groups=mesh['a'=16] {'a':(1)4}", (0, 4, 8, 12)),
     ("source_target_pairs={{3,1},{1,3}}", (3, 1)),
+    ('_xla_megascale_target="{1,2}x{0:15}"', (0, 16)),
   ],
 )
 def test_groups_are_read_in_every_form(text, group):

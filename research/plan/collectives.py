@@ -7,6 +7,7 @@ carry on and end it beside a computation. Each is counted once, where it starts.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -159,6 +160,11 @@ def role(
   if kind in KINDS and phase == "start":
     return "start", [Sent(kind, computation, made)]
   if kind in KINDS and phase == "done":
+    return "done", []
+  across = re.search(r'_xla_megascale_transfer_type="(\w+)"', made.attributes)
+  if across and made.opcode == "send":  # to other slices, by way of the hosts
+    return "start", [Sent(across[1].lower().replace("_", "-"), computation, made)]
+  if made.opcode == "send-done":
     return "done", []
   if made.opcode in ("async-start", "async-update", "async-done"):
     inner = module.called(made)

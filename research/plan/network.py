@@ -117,7 +117,10 @@ class Network:
 
 
 def group(attributes: str) -> tuple[int, ...]:
-  """The first of a collective's groups of devices, from any of the four ways to print them."""
+  """The first of a collective's groups of devices, from any of the ways to print them."""
+  found = re.search(r'_xla_megascale_target="\{([\d,]+)\}x\{0:(\d+)\}"', attributes)
+  if found:  # one device of each slice
+    return tuple(i * (int(found[2]) + 1) for i in range(len(found[1].split(","))))
   found = re.search(
     r"replica_groups=mesh\[([^\]]*)\](?:,\s*device_ids=\S*)? \{([^}]*)\}", attributes
   )

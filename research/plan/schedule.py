@@ -27,7 +27,7 @@ _FREE = frozenset({
   "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "iota", "partition-id",
   "replica-id", "after-all", "add-dependency", "optimization-barrier", "opt-barrier",
   "copy-start", "copy-done", "slice-start", "slice-done", "dynamic-slice-start",
-  "dynamic-slice-done", "send", "recv", "send-done", "recv-done",
+  "dynamic-slice-done", "recv", "recv-done",
 })  # fmt: skip
 
 
@@ -103,7 +103,8 @@ class Simulation:
   def _walk(self, computation: Computation, lap: Lap, times: int) -> None:
     ends: dict[str, tuple[float, str]] = {}  # of what was started and not awaited yet
     for made in computation.instructions:
-      if made.opcode in _FREE:
+      phase, sent = collectives.role(self.module, computation, made)
+      if made.opcode in _FREE or (made.opcode == "send" and not phase):
         continue
       if made.opcode == "while":
         self._loop(computation, made, lap, times)
@@ -116,7 +117,6 @@ class Simulation:
         longest = max(branches, key=lambda b: sum(f for f, _ in count.products(self.module, b)))
         self._walk(longest, lap, times)
         continue
-      phase, sent = collectives.role(self.module, computation, made)
       if phase in ("whole", "start"):
         end = self._send(lap, sent)
         line = collectives.cause(self.module, sent[0].instruction) if sent else ""
