@@ -22,3 +22,9 @@ def pytest_addoption(parser):
   parser.addoption(
     "--update-golden", action="store_true", help="rewrite tests/golden from the experiments"
   )
+
+
+def pytest_configure(config):
+  config.addinivalue_line(
+    "markers", "slow: takes more than ten seconds; `-m 'not slow'` goes without"
+  )
