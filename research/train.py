@@ -164,14 +164,16 @@ def train_step(
   Where the loss or the gradient is not finite, nothing changes but the step, and "skipped" is 1.
   """
   key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
-  score = nn.apply(experiment.objective, experiment.model)
+  objective, n = experiment.objective, experiment.microbatches
+  if n > 1 and hasattr(objective, "cut"):  # a loss that compares examples does not add up
+    objective, n = objective.cut(n), 1
+  score = nn.apply(objective, experiment.model)
 
   def total_loss(params, batch, key):
     measured = score({"params": params}, batch, rngs={"dropout": key})
     return measured["loss"].total, measured
 
   gradient = jax.grad(total_loss, has_aux=True)
-  n = experiment.microbatches
   if n == 1:
     grads, measured = gradient(state.params, batch, key)
   else:

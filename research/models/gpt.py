@@ -10,7 +10,8 @@ modern  norm="rms", positions="rotary", activation="swiglu", bias=False, tied=Fa
 import flax.linen as nn
 from jax import Array
 
-from research.errors import UserError, nearest
+from research.errors import UserError
+from research.models.checks import DTYPES, divides, one_of, positive
 from research.nn.cross_entropy import unembed
 from research.nn.history import History
 from research.nn.layers import Dropout, Embed
@@ -19,7 +20,6 @@ from research.nn.transformer import ACTIVATIONS, LAYERS, NORM_POSITIONS, NORMS, 
 from research.sharding import constrain
 
 POSITIONS = ("learned", "rotary")
-DTYPES = ("float32", "bfloat16", "float16")
 STANDARD_DEVIATION = 0.02  # of all initial weights: GPT-1, section 4.1
 
 
@@ -139,23 +139,10 @@ class GPT(nn.Module):
 
 def check(model: GPT) -> None:
   """Raises a UserError where the numbers of a model do not fit one another."""
-  for field, choices in {
-    "norm": NORMS,
-    "norm_position": NORM_POSITIONS,
-    "positions": POSITIONS,
-    "activation": ACTIVATIONS,
-    "dtype": DTYPES,
-    "layers": LAYERS,
-    "remat": REMAT,
-  }.items():
-    value = getattr(model, field)
-    if value not in choices:
-      raise UserError(
-        f"{field}={value!r} is not one of {', '.join(choices)}.{nearest(str(value), choices)}"
-      )
-  for field in ("vocab_size", "max_length", "width", "depth", "heads"):
-    if getattr(model, field) < 1:
-      raise UserError(f"{field}={getattr(model, field)} must be at least 1.")
+  choices = {"norm": NORMS, "norm_position": NORM_POSITIONS, "positions": POSITIONS}
+  one_of(model, {**choices, "activation": ACTIVATIONS, "dtype": DTYPES})
+  one_of(model, {"layers": LAYERS, "remat": REMAT})
+  positive(model, "vocab_size", "max_length", "width", "depth", "heads")
   if not 0 <= model.dropout < 1:
     raise UserError(f"dropout={model.dropout} is a probability: choose one in [0, 1).")
   divides("heads", model.heads, "width", model.width)
@@ -166,10 +153,3 @@ def check(model: GPT) -> None:
       f"rotary positions turn pairs, but width / heads = {model.width // model.heads} is odd; "
       "choose heads so that it is even."
     )
-
-
-def divides(part: str, size: int, whole: str, total: int) -> None:
-  """Raises a UserError naming the sizes that would do, unless `size` divides `total`."""
-  if size < 1 or total % size:
-    choices = ", ".join(str(n) for n in range(1, min(total, 128) + 1) if total % n == 0)
-    raise UserError(f"{part}={size} does not divide {whole}={total}; choose one of {choices}.")

@@ -9,18 +9,24 @@ from research.sharding import gather
 
 
 class LearnedPositions(nn.Module):
-  """One vector for each position (GPT, BERT), added to the embedding of the token."""
+  """One vector for each position (GPT, BERT), added to the embedding of the token.
+
+  Attributes:
+    length, width, table_init: of the table.
+    letter: of its first axis; "." for a length that no mesh needs to divide.
+  """
 
   length: int
   width: int
   table_init: Initializer = nn.initializers.normal(0.02)
+  letter: str = "L"
 
   @nn.compact
   def __call__(self, positions_BL: Array) -> Array:
     """(B, L) int32 -> (B, L, D) float32."""
-    sizes = {"L": self.length, "D": self.width}
-    table_LD = weight(self, "table", self.table_init, "LD", sizes)
-    return look_up(gather(table_LD, "LD", jnp.float32), positions_BL)
+    letters, sizes = self.letter + "D", {self.letter: self.length, "D": self.width}
+    table_LD = weight(self, "table", self.table_init, letters, sizes)
+    return look_up(gather(table_LD, letters, jnp.float32), positions_BL)
 
 
 def sinusoidal(positions_BL: Array, width: int, base: float = 10_000.0) -> Array:

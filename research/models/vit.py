@@ -1,0 +1,123 @@
+"""The vision transformer: an image as a sequence of patches (Dosovitskiy et al., 2020)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from research.errors import UserError
+from research.models.checks import DTYPES, divides, one_of, positive
+from research.nn.attention import Attention
+from research.nn.layers import LayerNorm, project, weight
+from research.nn.positions import LearnedPositions
+from research.nn.tower import climb, stack
+from research.nn.transformer import ACTIVATIONS, LAYERS, MLP, REMAT
+from research.sharding import gather
+
+POOLS = ("class", "mean", "attention")
+
+
+class ViT(nn.Module):
+  """From pixels to one vector for an image.
+
+  Attributes:
+    image_size: rows and columns, which are as many.
+    patch: rows and columns of a patch; divides `image_size`.
+    width, depth, heads: of the states, the stack and each layer's attention.
+    hidden: width of the MLP; 4 width where not given.
+    pool: "class" reads the state of a token that stands before the patches, "mean" averages the
+      patches, "attention" has a learned query ask them (Zhai et al., 2022).
+    first_norm: one more norm before the layers, as CLIP has.
+    activation: see `Block`.
+    mean, deviation: of each colour from 0 to 1, which the pixels are normalized by.
+    dtype: of the activations; parameters, norms and softmax are float32.
+    layers, remat: see `Stack`.
+  """
+
+  image_size: int
+  patch: int
+  width: int
+  depth: int
+  heads: int
+  hidden: int | None = None
+  pool: str = "class"
+  first_norm: bool = False
+  activation: str = "gelu"
+  epsilon: float = 1e-5
+  mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+  deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
+  dtype: str = "float32"
+  layers: str = "auto"
+  remat: str = "none"
+
+  def setup(self):
+    check(self)
+    init = nn.initializers.normal(self.width**-0.5)
+    self.embed = project("BLP,PD->BLD", D=self.width, bias=not self.first_norm)
+    length = (self.image_size // self.patch) ** 2
+    if self.pool == "class":
+      self.class_token = weight(self, "class", init, "D", {"D": self.width})
+      length += 1
+    self.embed_positions = LearnedPositions(length, self.width, init, letter=".")
+    if self.first_norm:
+      self.norm = LayerNorm(self.epsilon)
+    self.blocks = stack(self)
+    self.final_norm = LayerNorm(self.epsilon)
+    if self.pool == "attention":
+      self.query = weight(self, "query", init, "D", {"D": self.width})
+      self.attention = Attention(self.heads)
+      self.mlp_norm = LayerNorm(self.epsilon)
+      self.mlp = MLP(self.hidden or 4 * self.width, self.activation)
+
+  def __call__(self, image_BYXC: Array) -> Array:
+    """(B, Y, X, C) from 0 to 255 -> (B, D)."""
+    size = (self.image_size, self.image_size, len(self.mean))
+    if image_BYXC.shape[1:] != size:
+      raise UserError(
+        f"the model takes images of {size} rows, columns and colours, not {image_BYXC.shape[1:]}; "
+        "give data and model the same image_size."
+      )
+    x_BLD = self.embed(patches(self._normalized(image_BYXC), self.patch))
+    B, L, D = x_BLD.shape
+    if self.pool == "class":
+      token_D = gather(self.class_token, "D", jnp.float32).astype(self.dtype)
+      x_BLD = jnp.concatenate([jnp.broadcast_to(token_D, (B, 1, D)), x_BLD], axis=1)
+      L += 1
+    x_BLD = (x_BLD + self.embed_positions(jnp.arange(L)[None])).astype(self.dtype)
+    if self.first_norm:
+      x_BLD = self.norm(x_BLD)
+    return self._pooled(climb(self.blocks, x_BLD, causal=False))
+
+  def _normalized(self, image_BYXC: Array) -> Array:
+    mean_C, deviation_C = jnp.array(self.mean), jnp.array(self.deviation)
+    return ((image_BYXC / 255.0 - mean_C) / deviation_C).astype(self.dtype)
+
+  def _pooled(self, x_BLD: Array) -> Array:
+    if self.pool == "class":
+      return self.final_norm(x_BLD[:, 0])
+    x_BLD = self.final_norm(x_BLD)
+    if self.pool == "mean":
+      return jnp.mean(x_BLD, axis=1, dtype=jnp.float32).astype(self.dtype)
+    query_D = gather(self.query, "D", jnp.float32).astype(self.dtype)
+    x_B1D = self.attention(jnp.broadcast_to(query_D, x_BLD[:, :1].shape), x_BLD)
+    return (x_B1D + self.mlp(self.mlp_norm(x_B1D)))[:, 0]
+
+
+def patches(image_BYXC: Array, patch: int) -> Array:
+  """(B, Y, X, C) -> (B, L, P): patches from the top left by rows, a patch's values likewise."""
+  B, Y, X, C = image_BYXC.shape
+  rows, columns = Y // patch, X // patch
+  grid = image_BYXC.reshape(B, rows, patch, columns, patch, C).swapaxes(2, 3)
+  return grid.reshape(B, rows * columns, patch * patch * C)
+
+
+def check(model: ViT) -> None:
+  """Raises a UserError where the numbers of a model do not fit one another."""
+  choices = {"activation": ACTIVATIONS, "dtype": DTYPES, "layers": LAYERS, "remat": REMAT}
+  one_of(model, {"pool": POOLS, **choices})
+  positive(model, "image_size", "patch", "width", "depth", "heads")
+  divides("patch", model.patch, "image_size", model.image_size)
+  divides("heads", model.heads, "width", model.width)
+  if len(model.mean) != len(model.deviation):
+    raise UserError(
+      f"mean has {len(model.mean)} colours and deviation {len(model.deviation)}; give as many."
+    )
