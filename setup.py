@@ -36,6 +36,7 @@ setup(
     "tokenizers>=0.21",
     "matplotlib>=3.9",
     "numpy>=2.0",
+    "pillow>=11.0",  # decodes and resizes pictures
     "pyyaml>=6.0",
     "rich>=13.9",
     "tensorboardX>=2.6",

@@ -2,15 +2,17 @@
 
 documents    TFDS, Files
 tokenizers   Bytes, SentencePiece, HuggingFace; `load_vocabulary` reads a run's
-splits       ByHash, Tail
-datasets     Text
+splits       ByHash, Tail, Column
+datasets     Text, ImageText, Shapes
 batches      batches (endless, shuffled), epoch (once, in order)
 preview      what a dataset looks like
 """
 
 from research.data.files import Files
+from research.data.image_text import Column, ImageText
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
 from research.data.preview import picture, preview
+from research.data.shapes import Shapes
 from research.data.splits import ByHash, Tail
 from research.data.text import PreparedText, Text
 from research.data.tfds import TFDS
@@ -22,11 +24,14 @@ __all__ = [
   "Batch",
   "ByHash",
   "Bytes",
+  "Column",
   "Dataset",
   "Files",
   "HuggingFace",
+  "ImageText",
   "PreparedText",
   "SentencePiece",
+  "Shapes",
   "Source",
   "Tail",
   "Text",

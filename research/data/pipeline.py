@@ -10,6 +10,10 @@ The keys of a batch, once and for all. Every value is a NumPy array with B rows 
   bytes      (B, L) int32  bytes of raw text that the target stands for, 0 for end-of-text, so
                            that bits per byte are bits per byte of the raw text
 
+  image        (B, Y, X, C) uint8  a picture, normalized by the model
+  caption      (B, L) int32        tokens of its caption, end-of-text, zeros
+  caption_end  (B,) int32          the place of end-of-text
+
 A source without `segments` (pictures, labels) gives `weights` (B,) float32 instead: 1 for an
 example, 0 for padding. Padding is zeros in every key, whatever the source.
 """
@@ -117,9 +121,7 @@ def _rows(batch_size: int, rows: np.ndarray | None) -> np.ndarray:
 class _Steps:
   """Batches by step number, without end."""
 
-  def __init__(
-    self, source: Source, batch_size: int, rows: np.ndarray | None, seed: int | None
-  ):
+  def __init__(self, source: Source, batch_size: int, rows: np.ndarray | None, seed: int | None):
     if len(source) == 0:
       raise UserError("the dataset has no examples; give it more data or a shorter length")
     self.source, self.batch_size, self.seed = source, batch_size, seed
@@ -155,9 +157,7 @@ class _Steps:
 class _Pass:
   """The batches of one pass over a source in its own order."""
 
-  def __init__(
-    self, source: Source, batch_size: int, rows: np.ndarray | None, limit: int | None
-  ):
+  def __init__(self, source: Source, batch_size: int, rows: np.ndarray | None, limit: int | None):
     self.source, self.batch_size = source, batch_size
     self.rows = _rows(batch_size, rows)
     self.length = -(-len(source) // batch_size)

@@ -144,16 +144,16 @@ class TextTower(nn.Module):
 
   def __call__(self, caption_BL: Array, end_B: Array) -> Array:
     """(B, L) and (B,) int32 -> (B, D)."""
-    _, L = caption_BL.shape
-    if L > self.max_length:
+    length = caption_BL.shape[1]
+    if length > self.max_length:
       raise UserError(
-        f"captions of {L} tokens are longer than the model's max_length={self.max_length}; "
+        f"captions of {length} tokens are longer than the model's max_length={self.max_length}; "
         "shorten the data's length, or raise max_length."
       )
-    x_BLD = self.embed(caption_BL) + self.embed_positions(jnp.arange(L)[None])
+    x_BLD = self.embed(caption_BL) + self.embed_positions(jnp.arange(length)[None])
     x_BLD = climb(self.blocks, x_BLD.astype(self.dtype), causal=True)
     # A product rather than a look-up: the length may be split over devices.
-    last_BL = jax.nn.one_hot(end_B, L, dtype=x_BLD.dtype)
+    last_BL = jax.nn.one_hot(end_B, length, dtype=x_BLD.dtype)
     return self.final_norm(jnp.einsum("BL,BLD->BD", last_BL, x_BLD))
 
 
