@@ -22,6 +22,7 @@ def platform() -> str:
 def compiling_for(target: str) -> Iterator[None]:
   """Traces for another machine than this one: a planner on a laptop sees the program of the pod.
 
+  "plain" is a machine without kernels of its own, whose every product can be counted.
   Functions traced before keep their old answer in JAX's cache; trace a fresh one inside.
   """
   token = _target.set(target)
