@@ -19,6 +19,7 @@ LOGITS = 2**22  # of one piece: they should stay in the cache; at least as many 
 def cross_entropy(
   x_BLD: Array,
   table_VD: Array,
+  bias_V: Array | None,
   targets_BL: Array,
   weights_BL: Array,
   *,
@@ -31,6 +32,7 @@ def cross_entropy(
     (label_smoothing, z_loss),
     x_BLD.reshape(B * L, D),
     table_VD,
+    bias_V,
     targets_BL.reshape(-1),
     weights_BL.reshape(-1).astype(jnp.float32),
   )
@@ -38,12 +40,12 @@ def cross_entropy(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loss(smoothing, x_ND, table_VD, targets_N, weights_N):
+def _loss(smoothing, x_ND, table_VD, bias_V, targets_N, weights_N):
   """`smoothing` is (label_smoothing, z_loss); N = B L tokens."""
   cast_VD = table_VD.astype(x_ND.dtype)
 
   def piece(x_ND, targets_N, weights_N):
-    _, loss_N, *measured = _logits(smoothing, x_ND, cast_VD, targets_N)
+    _, loss_N, *measured = _logits(smoothing, x_ND, cast_VD, bias_V, targets_N)
     return jnp.sum(loss_N * weights_N), (loss_N, *measured)
 
   def step(total, inputs):
@@ -55,44 +57,51 @@ def _loss(smoothing, x_ND, table_VD, targets_N, weights_N):
   return total, _join(measured, len(targets_N))
 
 
-def _forward(smoothing, x_ND, table_VD, targets_N, weights_N):
+def _forward(smoothing, x_ND, table_VD, bias_V, targets_N, weights_N):
   (N, D), V, dtype = x_ND.shape, table_VD.shape[0], x_ND.dtype
   cast_VD = table_VD.astype(dtype)
   # Of the table's gradient, gᵀ x, transpose what is less: g, or once the result.
   of_result = N * dtype.itemsize > D * 4
 
   def step(carry, inputs):
-    total, dtable = carry
+    total, dtable, dbias_V = carry
     x_ND, targets_N, weights_N = inputs
-    dlogits_NV, loss_N, *measured = _logits(smoothing, x_ND, cast_VD, targets_N, weights_N)
+    dlogits_NV, loss_N, *measured = _logits(smoothing, x_ND, cast_VD, bias_V, targets_N, weights_N)
     dx_ND = dot(dlogits_NV, cast_VD).astype(dtype)
     pair = (x_ND, dlogits_NV) if of_result else (dlogits_NV, x_ND)
     more = dot(transpose(pair[0]), pair[1])
-    return (total + jnp.sum(loss_N * weights_N), dtable + more), (dx_ND, loss_N, *measured)
+    if bias_V is not None:
+      dbias_V += jnp.sum(dlogits_NV, axis=0, dtype=jnp.float32)
+    total += jnp.sum(loss_N * weights_N)
+    return (total, dtable + more, dbias_V), (dx_ND, loss_N, *measured)
 
   pieces, inputs = _split(x_ND, table_VD, targets_N, weights_N)
-  first = (jnp.zeros(()), jnp.zeros((D, V) if of_result else (V, D)))
-  (total, dtable), (dx_ND, *measured) = _scan(step, first, inputs, pieces)
+  dbias_V = None if bias_V is None else jnp.zeros(V)
+  first = (jnp.zeros(()), jnp.zeros((D, V) if of_result else (V, D)), dbias_V)
+  (total, dtable, dbias_V), (dx_ND, *measured) = _scan(step, first, inputs, pieces)
   measured = _join(tuple(measured), N)
   dtable_VD = (transpose(dtable) if of_result else dtable).astype(table_VD.dtype)
   dx_ND = dx_ND.reshape(-1, D)[:N]
-  return (total, measured), (dx_ND, dtable_VD, measured[0], targets_N)
+  return (total, measured), (dx_ND, dtable_VD, dbias_V, measured[0], targets_N)
 
 
 def _backward(smoothing, saved, cotangents):
-  dx_ND, dtable_VD, loss_N, targets_N = saved
+  dx_ND, dtable_VD, dbias_V, loss_N, targets_N = saved
   c = cotangents[0]  # what is measured has no gradient
   no_gradient = np.zeros(targets_N.shape, jax.dtypes.float0)
-  return (dx_ND * c).astype(dx_ND.dtype), dtable_VD * c, no_gradient, loss_N * c
+  dbias_V = None if dbias_V is None else dbias_V * c
+  return (dx_ND * c).astype(dx_ND.dtype), dtable_VD * c, dbias_V, no_gradient, loss_N * c
 
 
 _loss.defvjp(_forward, _backward)
 
 
-def _logits(smoothing, x_ND, table_VD, targets_N, weights_N=None):
+def _logits(smoothing, x_ND, table_VD, bias_V, targets_N, weights_N=None):
   """d total / d logits where weights are given, and per token the loss, nats and correctness."""
   label_smoothing, z_loss = smoothing
   logits_NV = dot(x_ND, table_VD, transposed=True)
+  if bias_V is not None:
+    logits_NV += bias_V
   V = logits_NV.shape[1]
   largest_N = jnp.max(logits_NV, axis=1)
   sum_N = jnp.sum(jnp.exp(logits_NV - largest_N[:, None]), axis=1)

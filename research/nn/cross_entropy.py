@@ -37,10 +37,11 @@ def cross_entropy(
   targets_BL: Array,
   weights_BL: Array,
   *,
+  bias_V: Array | None = None,
   label_smoothing: float = 0.0,
   z_loss: float = 0.0,
 ) -> CrossEntropy:
-  """Cross-entropy of softmax(x · table) in nats.
+  """Cross-entropy of softmax(x · table + bias) in nats.
 
   With p the prediction, per token and Z the sum that normalizes it,
   loss = -(1 - s) log p(target) - s mean over v of log p(v) + z log(Z)², where s is
@@ -51,11 +52,12 @@ def cross_entropy(
     table_VD: one row per word.
     targets_BL: int32 words.
     weights_BL: of each token in `total`; 0 for padding.
+    bias_V: float32, of each word; none where not given.
   """
   if cpu.applies():
     smoothing = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     return CrossEntropy(
-      *cpu_cross_entropy.cross_entropy(x_BLD, table_VD, targets_BL, weights_BL, **smoothing)
+      *cpu_cross_entropy.cross_entropy(x_BLD, table_VD, bias_V, targets_BL, weights_BL, **smoothing)
     )
   B, L = targets_BL.shape
   V = table_VD.shape[0]
@@ -65,10 +67,11 @@ def cross_entropy(
   # Once, rather than in every piece. The constraint makes the pieces' gradients add up whole on
   # each device: scattered sums would be sent for every piece.
   table_VD = constrain(gather(table_VD, "VD", x_BLD.dtype), "V.")
+  words = (table_VD,) if bias_V is None else (table_VD, gather(bias_V, "V", jnp.float32))
 
   @jax.checkpoint
-  def piece(table_VD, x_BLD, targets_BL, weights_BL):
-    logits_BLV = _logits(x_BLD, table_VD)
+  def piece(words, x_BLD, targets_BL, weights_BL):
+    logits_BLV = _biased(x_BLD, *words)
     log_normalizer_BL = jax.nn.logsumexp(logits_BLV, axis=-1)
     target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], axis=-1)[..., 0]
     loss_BL = nats_BL = log_normalizer_BL - target_BL
@@ -82,7 +85,7 @@ def cross_entropy(
     return jnp.sum(loss_BL * weights_BL), measured
 
   if pieces == 1:
-    total, measured = piece(table_VD, x_BLD, targets_BL, weights_BL)
+    total, measured = piece(words, x_BLD, targets_BL, weights_BL)
     return CrossEntropy(total, *measured)
 
   def split(y):
@@ -94,7 +97,7 @@ def cross_entropy(
     return jnp.moveaxis(y, 0, 2).reshape(B, -1)[:, :L]
 
   def step(total, inputs):
-    more, measured = piece(table_VD, *inputs)
+    more, measured = piece(words, *inputs)
     return total + more, measured
 
   inputs = jax.tree.map(split, (x_BLD, targets_BL, weights_BL))
@@ -102,9 +105,14 @@ def cross_entropy(
   return CrossEntropy(total, *jax.tree.map(join, measured))
 
 
-def unembed(x_BLD: Array, table_VD: Array) -> Array:
+def unembed(x_BLD: Array, table_VD: Array, bias_V: Array | None = None) -> Array:
   """Float32 logits, (B, L, V)."""
-  return _logits(x_BLD, gather(table_VD, "VD", x_BLD.dtype))
+  return _biased(x_BLD, gather(table_VD, "VD", x_BLD.dtype), bias_V)
+
+
+def _biased(x_BLD: Array, table_VD: Array, bias_V: Array | None = None) -> Array:
+  logits_BLV = _logits(x_BLD, table_VD)
+  return logits_BLV if bias_V is None else logits_BLV + bias_V
 
 
 @jax.custom_vjp

@@ -2,5 +2,13 @@
 
 from research.objectives.contrastive import InfoNCE, Retrieval, SigmoidLoss
 from research.objectives.language import NextToken
+from research.objectives.masked import MaskedToken, MaskedTokenAndNextSentence
 
-__all__ = ["InfoNCE", "NextToken", "Retrieval", "SigmoidLoss"]
+__all__ = [
+  "InfoNCE",
+  "MaskedToken",
+  "MaskedTokenAndNextSentence",
+  "NextToken",
+  "Retrieval",
+  "SigmoidLoss",
+]
