@@ -3,7 +3,7 @@
 documents    TFDS, Files
 tokenizers   Bytes, SentencePiece, HuggingFace; `load_vocabulary` reads a run's
 splits       ByHash, Tail, Column
-datasets     Text, ImageText, Shapes
+datasets     Text, SentencePairs, ImageText, Shapes
 batches      batches (endless, shuffled), epoch (once, in order)
 preview      what a dataset looks like
 """
@@ -12,6 +12,7 @@ from research.data.files import Files
 from research.data.image_text import Column, ImageText
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
 from research.data.preview import picture, preview
+from research.data.sentence_pairs import MARKS, SentencePairs
 from research.data.shapes import Shapes
 from research.data.splits import ByHash, Tail
 from research.data.text import PreparedText, Text
@@ -20,6 +21,7 @@ from research.data.tokenizers import Bytes, HuggingFace, SentencePiece, Vocabula
 from research.data.tokenizers import load as load_vocabulary
 
 __all__ = [
+  "MARKS",
   "TFDS",
   "Batch",
   "ByHash",
@@ -30,6 +32,7 @@ __all__ = [
   "HuggingFace",
   "ImageText",
   "PreparedText",
+  "SentencePairs",
   "SentencePiece",
   "Shapes",
   "Source",

@@ -68,11 +68,7 @@ def _fit(paths: tuple[pathlib.Path, ...], stamp, end: str | None) -> HuggingFace
 
 
 class HuggingFaceVocabulary:
-  """A tokenizer of the `tokenizers` library; see `Vocabulary` for its attributes.
-
-  Attributes:
-    special: numbers of its special tokens, such as "[CLS]" or "<|startoftext|>".
-  """
+  """A tokenizer of the `tokenizers` library; see `Vocabulary` for its attributes."""
 
   def __init__(self, text: str, end: str | None):
     from tokenizers import Tokenizer
@@ -105,6 +101,10 @@ class HuggingFaceVocabulary:
     if self.end not in added:
       self._pieces[self.end] = b""
     self.bytes_of = np.array([len(piece) for piece in self._pieces], np.int32)
+    self.continues = vocabulary.continuing(self._pieces)
+    if inside := parts["model"].get("continuing_subword_prefix"):  # the ## of BERT
+      self.continues[:] = False
+      self.continues[[i for piece, i in ids.items() if piece.startswith(inside)]] = True
 
   def _end(self, ids: dict[str, int]) -> int:
     names = (self._name,) if self._name else published.ENDS

@@ -10,6 +10,11 @@ The keys of a batch, once and for all. Every value is a NumPy array with B rows 
   bytes      (B, L) int32  bytes of raw text that the target stands for, 0 for end-of-text, so
                            that bits per byte are bits per byte of the raw text
 
+  places     (B, T) int32  of a pair of segments (1 and 2 in `segments`): which tokens are
+                           predicted; 0, where a mark stands, is none
+  targets    (B, T) int32  in a pair: what stood at the places
+  random     (B,) int32    in a pair: 1 where the second segment does not follow the first
+
   image        (B, Y, X, C) uint8  a picture, normalized by the model
   caption      (B, L) int32        tokens of its caption, end-of-text, zeros
   caption_end  (B,) int32          the place of end-of-text

@@ -36,17 +36,19 @@ class SentencePiece:
     kind: "unigram" (Kudo, 2018) or "bpe" (Sennrich et al., 2016).
     coverage: share of the characters of the text that get a piece of their own.
     sample: lines to learn from, at most; drawn with a fixed seed.
+    special: names of tokens that no text contains, such as "[CLS]"; they count among the pieces.
   """
 
   vocab_size: int
   kind: Literal["unigram", "bpe"] = "unigram"
   coverage: float = 0.9995
   sample: int = 200_000
+  special: tuple[str, ...] = ()
 
   def __post_init__(self):
     if self.kind not in ("unigram", "bpe"):
       raise UserError(f"kind={self.kind!r} is unknown; choose 'unigram' or 'bpe'")
-    least = 256 + 2 + len(WHITE) + 1
+    least = 256 + 2 + len(WHITE) + len(self.special) + 1
     if self.vocab_size < least:
       raise UserError(
         f"vocab_size={self.vocab_size} has no room for the 256 bytes, {len(WHITE)} pieces of white "
@@ -54,7 +56,9 @@ class SentencePiece:
       )
 
   def fingerprint(self) -> str:
-    return f"sentencepiece {FORMAT} {self!r}"
+    # As it was before there were special tokens, so that what has been learned is found.
+    learned = repr(self).replace(", special=())", ")")
+    return f"sentencepiece {FORMAT} {learned}"
 
   def fit(self, documents: Sequence[str]) -> SentencePieceVocabulary:
     """Trains, or reads from the cache what was trained on the same documents before.
@@ -90,6 +94,7 @@ class SentencePiece:
         normalization_rule_name="identity",
         add_dummy_prefix=False,
         remove_extra_whitespaces=False,
+        control_symbols=list(self.special),
         user_defined_symbols=list(WHITE),
         unk_id=0,
         eos_id=1,
@@ -148,6 +153,9 @@ class SentencePieceVocabulary:
     self.end = int(self._processor.eos_id())
     self._pieces = [self._bytes(i) for i in range(size)]
     self.bytes_of = np.array([len(piece) for piece in self._pieces], np.int32)
+    self.continues = vocabulary.continuing(self._pieces)
+    names = {i: self._processor.IdToPiece(i) for i in range(size) if self._processor.IsControl(i)}
+    self.special = {name: i for i, name in names.items() if i != self.end}
     self._first_byte = int(self._processor.PieceToId("<0x00>"))
 
   def _bytes(self, i: int) -> bytes:

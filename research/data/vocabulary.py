@@ -24,12 +24,16 @@ class Vocabulary(Protocol):
     bytes_of: (V,) int32, bytes of raw UTF-8 that each token stands for; 0 for end-of-text.
     lossless: decode(encode(text)) == text for every clean text, and the bytes of its tokens add
       up to its own. Otherwise (BERT, CLIP) bytes_of leaves out what the tokens do not spell.
+    special: numbers of the tokens that no text contains and that have a name, such as "[CLS]".
+    continues: (V,) bool, whether a token goes on with the word of the token before it.
   """
 
   vocab_size: int
   end: int
   bytes_of: np.ndarray
   lossless: bool
+  special: dict[str, int]
+  continues: np.ndarray
 
   def encode(self, text: str) -> np.ndarray:
     """(n,) int32 tokens of `text`; end-of-text is not among them."""
@@ -65,6 +69,12 @@ def join(pieces: Sequence[bytes], ids: Iterable[int]) -> str:
   return data.decode("utf-8", "replace")
 
 
+def continuing(pieces: Sequence[bytes]) -> np.ndarray:
+  """(V,) bool: the pieces that begin inside a word, with a letter, a digit or part of either."""
+  firsts = (piece.decode("utf-8", "ignore")[:1] for piece in pieces)
+  return np.array([bool(piece) and (not c or c.isalnum()) for piece, c in zip(pieces, firsts)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Bytes:
   """The 256 bytes of UTF-8 and end-of-text: nothing to learn, nothing unknown."""
@@ -92,6 +102,8 @@ class ByteVocabulary:
     self.bytes_of = np.ones(257, np.int32)
     self.bytes_of[256] = 0
     self._pieces = [bytes([i]) for i in range(256)] + [b""]
+    self.special: dict[str, int] = {}
+    self.continues = continuing(self._pieces)
 
   def encode(self, text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int32)
