@@ -49,7 +49,7 @@ class ImageText:
     split: ByHash holds out pictures, with all of their captions, by their path; Column reads it.
     image, caption: names of the table's two columns.
     start: the number of the token before every caption (CLIP's is 49,406), or None.
-    resize: the shorter side before cropping; `image_size` where not given (CLIP, section 2.4).
+    resize: the shorter side before cropping; `image_size` where not given (CLIP, section 2.3).
     seed: of the crops.
   """
 
