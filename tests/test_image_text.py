@@ -1,0 +1,211 @@
+"""Pictures with captions: read, resized, cropped by arithmetic; what is broken is named."""
+
+import json
+import math
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from research import data, load, train
+from research.data import captions, images, pipeline, shapes
+from research.errors import UserError
+
+RED = (255, 0, 0)
+
+
+def picture(path, size=(40, 20), colour=RED, mode="RGB", **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  PIL.Image.new("RGB", size, colour).convert(mode).save(path, **options)
+
+
+def folder(tmp_path, count=200):
+  """Grey pictures whose brightness is their number, a gradient along each."""
+  lines = []
+  for i in range(count):
+    gradient = np.tile(np.arange(40, dtype=np.uint8), (20, 1)) + i
+    (tmp_path / "pictures").mkdir(exist_ok=True)
+    PIL.Image.fromarray(gradient).save(tmp_path / "pictures" / f"{i}.png")
+    lines.append(json.dumps({"image": f"{i}.png", "caption": f"picture {i}"}))
+  (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+  return tmp_path
+
+
+def dataset(tmp_path, table="pairs.jsonl", **fields):
+  fields = {"image_size": 16, "length": 16, "split": data.ByHash(0.1), **fields}
+  return data.ImageText(str(tmp_path / table), str(tmp_path / "pictures"), data.Bytes(), **fields)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+  return dataset(folder(tmp_path_factory.mktemp("pairs"))).prepare()
+
+
+def test_a_batch_is_of_pictures_beside_their_captions(prepared):
+  source = prepared.source("heldout")
+  batch = source.take(np.arange(4), 0)
+  assert batch["image"].shape == (4, 16, 16, 3) and batch["image"].dtype == np.uint8
+  for image, tokens, end in zip(batch["image"], batch["caption"], batch["caption_end"]):
+    assert tokens[end] == 256 and not tokens[end + 1 :].any()
+    number = int(bytes(tokens[8:end].astype(np.uint8)))
+    # The middle of the gradient, of which 16 of 32 columns are kept after resizing.
+    assert abs(float(image.mean()) - (number + 19.5)) < 1
+
+
+def test_the_example_has_the_shapes_of_the_batch(prepared):
+  batch = prepared.source("train").take(np.zeros(1, int), 0)
+  example = prepared.dataset.example()
+  assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+    k: (v.shape, v.dtype) for k, v in example.items()
+  }
+
+
+def test_crops_are_a_function_of_seed_index_and_epoch(prepared):
+  source = prepared.source("train")
+  whole = source.take(np.arange(8), 3)["image"]
+  np.testing.assert_array_equal(source.take(np.array([5, 2]), 3)["image"], whole[[5, 2]])
+  assert (source.take(np.arange(8), 4)["image"] != whole).any(axis=(1, 2, 3)).sum() >= 6
+  heldout = prepared.source("heldout")
+  np.testing.assert_array_equal(
+    heldout.take(np.arange(3), 0)["image"], heldout.take(np.arange(3), 9)["image"]
+  )
+
+
+def test_batches_are_a_function_of_seed_and_step(prepared):
+  source = prepared.source("train")
+  read = pipeline.batches(source, 64, seed=7, threads=0)
+  fifth = [next(read) for _ in range(5)][-1]
+  again = next(pipeline.batches(source, 64, seed=7, start=4, threads=0))
+  for name in fifth:
+    np.testing.assert_array_equal(fifth[name], again[name])
+
+
+def test_fractions_are_even_and_independent():
+  x = images.fractions(2, np.arange(20_000), epoch=1, seed=0)
+  assert x.min() >= 0 and x.max() < 1
+  counts, _, _ = np.histogram2d(*x.T, bins=4)
+  assert np.all(abs(counts - 1250) < 5 * math.sqrt(1250))
+  assert abs(np.corrcoef(x[:-1, 0], x[1:, 0])[0, 1]) < 0.03
+  for other in (
+    images.fractions(2, np.arange(20_000), 2, 0),
+    images.fractions(2, np.arange(20_000), 1, 1),
+  ):
+    assert abs(np.corrcoef(x[:, 0], other[:, 0])[0, 1]) < 0.03
+
+
+def test_broken_pictures_are_left_out_and_named(tmp_path, capsys):
+  home = folder(tmp_path)
+  whole = (home / "pictures" / "7.png").read_bytes()
+  (home / "pictures" / "7.png").write_bytes(whole[:60])
+  prepared = dataset(home).prepare()
+  assert [name.rsplit("/", 1)[1] for name in prepared.broken] == ["7.png"]
+  assert "1 of 200 pictures cannot be read and are left out: 7.png" in capsys.readouterr().err
+  assert len(prepared.source("train")) + len(prepared.source("heldout")) == 199
+
+
+def test_too_many_broken_pictures_are_an_error(tmp_path):
+  home = folder(tmp_path)
+  for i in range(3):
+    (home / "pictures" / f"{i}.png").unlink()
+  with pytest.raises(UserError, match=r"3 of 200 pictures cannot be read, more than 1%.*0\.png"):
+    dataset(home).prepare()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bomb_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 700)
+  picture(tmp_path / "big.png")
+  with pytest.raises(UserError, match=r"big\.png has 800 pixels, more than Pillow's limit of 700"):
+    images.read(tmp_path / "big.png", 8)
+  picture(tmp_path / "huge.png", (400, 200))
+  with pytest.raises(UserError, match=r"huge\.png: .*leave it out"):
+    images.read(tmp_path / "huge.png", 8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
+def test_every_kind_of_picture_becomes_rgb(tmp_path, mode):
+  kind = "tiff" if mode == "CMYK" else "png"
+  picture(tmp_path / f"x.{kind}", mode=mode)
+  found = images.read(tmp_path / f"x.{kind}", 10)
+  assert found.shape == (10, 20, 3)
+  assert np.all(abs(found.astype(int) - RED) <= 2)
+
+
+def test_transparency_is_white_and_16_bits_become_8(tmp_path):
+  PIL.Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+  assert images.read(tmp_path / "clear.png", 8).min() == 255
+  PIL.Image.fromarray(np.full((8, 8), 0x8080, np.uint16)).save(tmp_path / "deep.png")
+  assert np.all(images.read(tmp_path / "deep.png", 8) == 0x80)
+
+
+def test_a_line_is_no_picture(tmp_path):
+  picture(tmp_path / "line.png", (100, 2))
+  with pytest.raises(images.Unreadable, match="100 x 2 pixels"):
+    images.read(tmp_path / "line.png", 8)
+
+
+@pytest.mark.parametrize(
+  ("name", "text", "said"),
+  [
+    ("a.tsv", "image\tcaption\n../x.png\thi\n", "names '../x.png', which lies outside"),
+    ("a.tsv", "image\tcaptoin\nx.png\thi\n", "Did you mean 'captoin'?"),
+    ("a.csv", "image,caption\nx.png,  \n", "a.csv:2 has no text under 'caption'"),
+    ("a.jsonl", '{"image": "x.png"\n', "a.jsonl:1 is no JSON"),
+    ("a.jsonl", "[]\n", "a.jsonl:1 is no JSON object"),
+    ("a.jsonl", "", "names no pictures"),
+    ("a.txt", "", "its name ends in one of .jsonl, .tsv, .csv"),
+  ],
+)
+def test_a_table_that_cannot_be_used_is_said(tmp_path, name, text, said):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(UserError) as error:
+    captions.table(tmp_path / name, tmp_path, "image", "caption")
+  assert said in str(error.value)
+
+
+def test_a_split_may_be_a_column(tmp_path):
+  lines = ["image\tcaption\tsplit"]
+  for i, split in enumerate(["train", "test", "train", "validation"]):
+    picture(tmp_path / "pictures" / f"{i}.png")
+    lines.append(f"{i}.png\tcaption {i}\t{split}")
+  (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+  prepared = dataset(tmp_path, "pairs.tsv", split=data.Column()).prepare()
+  assert (len(prepared.source("train")), len(prepared.source("heldout"))) == (2, 1)
+
+
+def test_a_long_caption_is_cut_and_counted_and_keeps_its_end():
+  tokens, ends, cut = captions.rows(data.Bytes().fit(), ["abcdef", "ab"], 5, start=7)
+  assert cut == 1
+  np.testing.assert_array_equal(tokens, [[7, 97, 98, 99, 256], [7, 97, 98, 256, 0]])
+  np.testing.assert_array_equal(ends, [4, 3])
+
+
+def test_a_drawing_shows_what_its_caption_says():
+  for first, second, relation in shapes.all_said()[::97]:
+    image = shapes.draw(first, second, relation, 32, np.full(6, 0.5))
+    centres = []
+    for thing in (first, second):
+      colour, _ = shapes.THINGS[thing]
+      inside = (image == shapes.COLOURS[colour]).all(axis=-1)
+      assert inside.sum() > 8
+      centres.append(np.argwhere(inside).mean(axis=0))
+    if shapes.THINGS[first][0] != shapes.THINGS[second][0]:
+      assert (centres[0] - centres[1]) @ np.array(shapes.RELATIONS[relation]) > 8
+
+
+def test_drawings_are_a_function_of_their_number():
+  source = data.Shapes(image_size=16, length=48, examples=100, heldout=20).source("train")
+  whole = source.take(np.arange(10), 2)
+  part = source.take(np.array([7, 3]), 2)
+  for name, x in part.items():
+    np.testing.assert_array_equal(x, whole[name][[7, 3]])
+  later = source.take(np.arange(10), 3)
+  np.testing.assert_array_equal(later["caption"], whole["caption"])
+  assert (later["image"] != whole["image"]).any()
+
+
+@pytest.mark.slow
+def test_the_small_clip_learns_what_is_drawn(tmp_path):
+  smoke = load.recipe("experiments/clip.py:smoke").experiment()
+  heldout = train.train(smoke, tmp_path).evaluations["heldout"]
+  assert heldout["loss"] < math.log(32) - 0.2
