@@ -28,6 +28,7 @@ from research import (
   log,
   memory,
   metrics,
+  microbatches,
   optim,
   sharding,
 )
@@ -153,6 +154,11 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
   )
 
 
+def compiled_step(program: Program, batch: Any) -> jax.stages.Compiled:
+  """The training step for batches of these shapes, compiled: it knows what memory it needs."""
+  return program.step.lower(program.abstract, batch).compile()
+
+
 def train_step(
   experiment: Experiment,
   transformation: optax.GradientTransformation,
@@ -275,7 +281,13 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     splits = {"train", *(item.split for item in experiment.evals.values())}
     sources = {split: experiment.data.source(split) for split in splits}
     batch = abstract_batch(sources["train"], experiment.batch_size)
-    program = build(experiment, experiment.sharding.make_mesh(), batch)
+    mesh = experiment.sharding.make_mesh()
+    experiment = microbatches.fewest(
+      experiment,
+      lambda cut: compiled_step(build(cut, mesh, batch), batch),
+      rows=experiment.sharding.layout(mesh).parts("B"),
+    )
+    program = build(experiment, mesh, batch)
     sizes = {
       name: item.batch_size or experiment.batch_size for name, item in experiment.evals.items()
     }
