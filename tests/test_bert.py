@@ -1,5 +1,6 @@
 """BERT is Hugging Face's on the same weights, sees no padding, and learns alike on every mesh."""
 
+import itertools
 import pathlib
 
 import flax.linen as nn
@@ -8,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import Experiment, Sharding, models, objectives, optim, train
+from research import Experiment, Sharding, load, models, objectives, optim, train
 from research.checkpoint import unstack
+from research.data import pipeline
 from research.errors import UserError
 from research.nn.cross_entropy import cross_entropy
 from research.sharding import PRESETS, RULES, Layout, use
 
-GOLDEN = pathlib.Path(__file__).parent / "golden" / "bert.npz"
+ROOT = pathlib.Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden" / "bert.npz"
 SMALL = models.BERT(vocab_size=40, max_length=16, width=16, depth=2, heads=4, hidden=24)
 BOTH = objectives.MaskedTokenAndNextSentence()
 
@@ -214,6 +217,19 @@ def test_words_have_a_bias_in_the_loss_on_any_path(smoothing):
     found = jax.jit(jax.value_and_grad(ours, (0, 1, 2)))(x, table, bias)
   for result in (found, jax.jit(jax.value_and_grad(ours, (0, 1, 2)))(x, table, bias)):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), result, exact)
+
+
+def test_the_small_twin_learns_words():
+  smoke = load.recipe(f"{ROOT}/experiments/bert.py:smoke").experiment()
+  source, size = smoke.data.source("train"), smoke.batch_size
+  mesh = Sharding({"fsdp": 1, "data": 1}).make_mesh(jax.devices()[:1])
+  program = train.build(smoke, mesh, train.abstract_batch(source, size))
+  state, nats = program.init(), []
+  for batch in itertools.islice(pipeline.batches(source, size, seed=0, threads=0), 20):
+    state, measured = program.step(state, program.place(batch))
+    nats.append(float(measured["nats"].mean()))
+  assert nats[0] == pytest.approx(np.log(512), abs=0.2)  # an even guess
+  assert np.mean(nats[-4:]) < nats[0] - 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Pairs of segments and their masks are the paper's, and a function of (seed, epoch, row)."""
 
 import dataclasses
+import io
 import types
 
 import numpy as np
 import pytest
+import rich.console
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,6 +241,22 @@ def test_a_learned_vocabulary_has_the_marks_and_no_text_spells_them():
   assert list(words.special) == list(data.MARKS) and words.vocab_size == 320
   assert not set(words.encode("[CLS] and [MASK]")) & set(words.special.values())
   assert words.decode(words.encode("[MASK]")) == "[MASK]"
+
+
+def test_pairs_are_shown_as_text_with_their_marks():
+  given = data.SentencePairs(
+    Given(tuple(TEXT[i : i + 900] for i in range(0, len(TEXT), 900))),
+    data.SentencePiece(320, special=data.MARKS),
+    *(L, 0.15, 0.1),
+    split=data.ByHash(0.4),
+  )
+  console = rich.console.Console(file=io.StringIO(), width=100)
+  numbers = data.preview(given, rows=3, batch_size=4, console=console)
+  assert len(numbers["texts"]) == 3 and numbers["splits"]["train"] == len(given.source("train"))
+  for text in numbers["texts"]:
+    assert text.startswith("[CLS]") and text.endswith("[SEP]") and text.count("[SEP]") == 2
+    assert "[MASK]" in text
+  assert all(key in console.file.getvalue() for key in ("places", "random", "examples per second"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from research.data import pipeline
+from research.data.outline import outline
 from research.data.splits import SPLITS
 from research.data.text import Text
 
@@ -18,7 +19,7 @@ MASK = 16  # lines of the picture of a mask
 
 
 def preview(
-  dataset: Text,
+  dataset: Text | pipeline.Dataset,
   *,
   rows: int = 3,
   batch_size: int = 16,
@@ -29,7 +30,7 @@ def preview(
   """Prints the first `rows` rows that training would see, and returns the numbers beside them.
 
   Args:
-    dataset: a text dataset; it is prepared if it is not yet.
+    dataset: a text dataset; it is prepared if it is not yet. Of another one there is an outline.
     rows: to show, from the batches of `seed`.
     batch_size: of the batches that are timed.
     width: characters to show of each row.
@@ -40,6 +41,12 @@ def preview(
     padding (share of a train epoch), tokens_per_second, duplicates, empty, changed, examples,
     masks.
   """
+  import rich.console
+
+  console = console or rich.console.Console()
+  if not isinstance(dataset, Text):
+    shown = {"rows": rows, "batch_size": batch_size, "seed": seed, "width": width}
+    return outline(dataset, **shown, console=console)
   prepared = dataset.prepare()
   source = prepared.source("train")
   numbers: dict[str, Any] = {
@@ -109,11 +116,9 @@ def picture(segments_L: np.ndarray, lines: int = MASK) -> str:
 
 
 def _print(numbers: dict[str, Any], dataset: Text, width: int, console) -> None:
-  import rich.console
   import rich.table
   import rich.text
 
-  console = console or rich.console.Console()
   for pieces, mask in zip(numbers["examples"], numbers["masks"]):
     shown = rich.text.Text(f"{len(pieces)} segments, {dataset.length} tokens\n", style="dim")
     left = width

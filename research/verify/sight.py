@@ -126,6 +126,8 @@ def check_next_token(rows: dict[str, np.ndarray]) -> None:
   """DoesNotApply unless every target is the token that follows in the row."""
   if rows.get("tokens", np.zeros(1)).ndim != 2 or "targets" not in rows:
     raise DoesNotApply("a batch has no (B, L) 'tokens' and 'targets': nothing comes next")
+  if rows["targets"].shape != rows["tokens"].shape:
+    raise DoesNotApply("not every token has a target: what comes next is not what is predicted")
   follows = rows["targets"][:, :-1] == rows["tokens"][:, 1:]
   segments = rows.get("segments", np.ones_like(rows["tokens"]))
   within_document = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
