@@ -48,7 +48,7 @@ class InfoNCE:
     lowest = jnp.finfo(jnp.float32).min
     there_B = weights_B > 0
     scores_BJ = jnp.where(there_B[:, None] & there_B, scores_BJ, lowest)
-    own_B = jnp.diagonal(scores_BJ)
+    own_B = _own(scores_BJ, axis=1)
     to_text_B = jax.nn.logsumexp(scores_BJ, axis=1) - own_B
     to_image_B = jax.nn.logsumexp(scores_BJ, axis=0) - own_B
     return {
@@ -84,7 +84,7 @@ class SigmoidLoss:
     """
     weights_B = batch["weights"]
     scores_BJ = scores(model, batch, self.pieces) * model.scale() + model.score_bias()
-    signs_BJ = 2 * jnp.eye(len(weights_B)) - 1
+    signs_BJ = jnp.where(_pairs(scores_BJ), 1.0, -1.0)
     nats_BJ = -jax.nn.log_sigmoid(signs_BJ * scores_BJ) * (weights_B > 0)
     compared_BJ = jnp.where(weights_B[:, None] * weights_B > 0, scores_BJ, -jnp.inf)
     return {
@@ -145,5 +145,16 @@ def scores(model: Any, batch: dict[str, Any], pieces: int) -> Array:
 
 def _better(scores_BJ: Array, axis: int) -> Array:
   """(B,) int32: how many others score at least as high as the right one."""
-  own_B = jnp.expand_dims(jnp.diagonal(scores_BJ), axis)
+  own_B = jnp.expand_dims(_own(scores_BJ, axis), axis)
   return jnp.sum(scores_BJ >= own_B, axis=axis) - 1
+
+
+def _own(scores_BJ: Array, axis: int) -> Array:
+  """(B,): the score of each with its own, as a sum, which is split over devices like any other."""
+  return jnp.sum(jnp.where(_pairs(scores_BJ), scores_BJ, 0.0), axis=axis)
+
+
+def _pairs(scores_BJ: Array) -> Array:
+  """Where an image meets its own caption."""
+  B, J = scores_BJ.shape
+  return jnp.arange(B)[:, None] == jnp.arange(J)
