@@ -171,7 +171,7 @@ def train_step(
   """
   key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
   objective, n = experiment.objective, experiment.microbatches
-  if n > 1 and hasattr(objective, "cut"):  # a loss that compares examples does not add up
+  if n > 1 and getattr(objective, "cut", None):  # a loss that compares examples does not add up
     objective, n = objective.cut(n), 1
   score = nn.apply(objective, experiment.model)
 

@@ -116,6 +116,10 @@ class Retrieval:
     if not self.nearest or min(self.nearest) < 1:
       raise UserError(f"nearest={self.nearest} are numbers from 1 on, such as (1, 5, 10).")
 
+  def cut(self, pieces: int) -> Retrieval:
+    """The same search in the memory of one of so many pieces."""
+    return dataclasses.replace(self, pieces=pieces)
+
   def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
     """image_to_text_at_k and text_to_image_at_k, and how many pairs were searched."""
     weights_B = batch["weights"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from research import evaluate, fit, metrics
 from research.data import pipeline
-from research.verify.rows import EQUAL, DoesNotApply, Row, furthest, within
+from research.verify.rows import DOES_NOT_APPLY, EQUAL, DoesNotApply, Row, furthest, within
 from research.verify.subject import Subject, uneven
 
 EXAMPLES = 10  # of an evaluation; no batch size below divides it but one
@@ -75,6 +75,10 @@ def evaluation(subject: Subject) -> Iterator[Row]:
     raise DoesNotApply("the experiment has no evaluations")
   for name, item in subject.plain.evals.items():
     if name not in subject.program.measures:
+      continue
+    if getattr(item.objective, "cut", None):
+      note = "it compares the examples of a batch, so that its size is part of the question"
+      yield Row(name, verdict=DOES_NOT_APPLY, note=note)
       continue
     source = Uneven(subject.plain.data.source(item.split), EXAMPLES)
     means = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -58,9 +58,20 @@ class Observed:
 
 @dataclasses.dataclass(frozen=True)
 class Still:
-  """An objective whose model drops nothing, also where its rates are not fields to be set."""
+  """An objective whose model drops nothing, also where its rates are not fields to be set.
+
+  Attributes:
+    objective: the experiment's.
+    cut: (pieces) -> the same of its pieces, where it takes care of them itself; or None.
+  """
 
   objective: Any
+  cut: Callable[[int], Any] | None = None
+
+  @classmethod
+  def of(cls, objective: Any) -> Still:
+    cut = getattr(objective, "cut", None)
+    return cls(objective, cut and (lambda pieces: cls.of(cut(pieces))))
 
   def __call__(self, model: Any, batch: Any) -> metrics.Metrics:
     def watch(call, arguments, named, context):
@@ -121,7 +132,7 @@ class Subject:
       raise DoesNotApply("a counted model has no gradient and no layers")
     off = {path: 0.0 for path in dropouts(self.experiment)}
     off |= {path: "float32" for path in found(self.experiment, "model", "dtype")}
-    still = dataclasses.replace(self.experiment, objective=Still(self.experiment.objective))
+    still = dataclasses.replace(self.experiment, objective=Still.of(self.experiment.objective))
     return changed(still, off)
 
   @functools.cached_property
