@@ -1,23 +1,11 @@
-"""The one loop: batches in, parameters out.
-
-`build` turns an experiment into compiled functions without running anything, so that a planner
-can ask for their memory; `train` runs them, and evaluates, samples, logs and saves on the way.
-"""
+"""The one loop: batches in, parameters out; it evaluates, samples, logs and saves on the way."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from flax import linen as nn
 
 from research import (
   checkpoint,
@@ -29,237 +17,15 @@ from research import (
   memory,
   metrics,
   microbatches,
-  optim,
-  sharding,
+  update,
 )
 from research.data import pipeline
-from research.errors import NumericsError, UserError
+from research.errors import NumericsError
 from research.experiment import Experiment
 from research.fit import Finished, fitted, score
-from research.nn import platform
 from research.preemption import interruptions
 
 SKIPS = 10  # steps in a row without finite numbers, after which a run has gone astray
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-  """All that changes in training, and nothing else.
-
-  Attributes:
-    step: updates done, int32.
-    params: nested dict of float32 arrays.
-    opt_state: of optax.
-    average: moving average of params, or None.
-  """
-
-  step: jax.Array
-  params: Any
-  opt_state: Any
-  average: Any = None
-
-  @property
-  def best_params(self) -> Any:
-    """What evaluations and samples use: the average where one is kept."""
-    return self.params if self.average is None else self.average
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-  """An experiment on a mesh, ready to compile.
-
-  Attributes:
-    layout: mesh and letter rules.
-    abstract: the state's shapes, dtypes and shardings; no array stands behind it.
-    init: () -> TrainState, placed as `abstract` says.
-    step: (TrainState, batch) -> (TrainState, Metrics); the state is donated.
-    measures: by name of the evaluation, (params, batch) -> Metrics.
-    place: a batch -> arrays on the mesh; see `feed.place`.
-  """
-
-  layout: sharding.Layout
-  abstract: TrainState
-  init: Callable[[], TrainState]
-  step: Callable[[TrainState, Any], tuple[TrainState, metrics.Metrics]]
-  measures: dict[str, Callable[[Any, Any], metrics.Metrics]]
-  place: Callable[..., Any]
-
-
-def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Program:
-  """Shapes, then shardings, then functions; arrays come when they are called.
-
-  Args:
-    experiment: what to train.
-    mesh: from `experiment.sharding.make_mesh()`.
-    batch: the abstract global batch (`jax.ShapeDtypeStruct` leaves).
-
-  Raises:
-    UserError: sizes that the model, the microbatches or the mesh cannot divide.
-  """
-  layout = experiment.sharding.layout(mesh)
-  if experiment.batch_size % experiment.microbatches:
-    raise UserError(
-      f"microbatches={experiment.microbatches} does not divide batch_size="
-      f"{experiment.batch_size}; choose a divisor."
-    )
-  transformation = experiment.optimizer.build(experiment.steps)
-
-  def boxed():
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
-    initialize = nn.init(experiment.objective, experiment.model)
-    return initialize(jax.random.key(experiment.seed), zeros)["params"]
-
-  def init() -> TrainState:
-    # From here on parameters are plain arrays in plain dicts; the letters stay in the shardings.
-    params = nn.meta.unbox(boxed())
-    average = None if experiment.average is None else jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params), average)
-
-  with sharding.use(layout):
-    abstract = jax.eval_shape(init)
-    placed = _placements(layout, abstract, jax.eval_shape(boxed))
-  abstract = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed
-  )
-  batch_placed = {name: feed.sharding(layout, x.shape) for name, x in batch.items()}
-
-  def traced(function):
-    """Runs `function` with this layout in force while it is traced."""
-
-    @functools.wraps(function)
-    def inside(*args):
-      with sharding.use(layout):
-        return function(*args)
-
-    return inside
-
-  # Made here, not at module level: a jitted function outlives a run, and its shardings with it.
-  jit = functools.partial(jax.jit, compiler_options=platform.compiler_options() or None)
-  return Program(
-    layout=layout,
-    abstract=abstract,
-    init=jax.jit(traced(init), out_shardings=placed),
-    step=jit(
-      traced(functools.partial(train_step, experiment, transformation)),
-      in_shardings=(placed, batch_placed),
-      out_shardings=(placed, layout.replicated),
-      donate_argnums=0,
-    ),
-    measures={
-      name: jit(traced(item.measure(experiment.model)), out_shardings=layout.replicated)
-      for name, item in experiment.evals.items()
-    },
-    place=functools.partial(feed.place, layout),
-  )
-
-
-def compiled_step(program: Program, batch: Any) -> jax.stages.Compiled:
-  """The training step for batches of these shapes, compiled: it knows what memory it needs."""
-  return program.step.lower(program.abstract, batch).compile()
-
-
-def train_step(
-  experiment: Experiment,
-  transformation: optax.GradientTransformation,
-  state: TrainState,
-  batch: dict[str, jax.Array],
-) -> tuple[TrainState, metrics.Metrics]:
-  """One update: the gradient of the batch's mean loss, however many microbatches it comes in.
-
-  Where the loss or the gradient is not finite, nothing changes but the step, and "skipped" is 1.
-  """
-  key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
-  objective, n = experiment.objective, experiment.microbatches
-  if n > 1 and getattr(objective, "cut", None):  # a loss that compares examples does not add up
-    objective, n = objective.cut(n), 1
-  score = nn.apply(objective, experiment.model)
-
-  def total_loss(params, batch, key):
-    measured = score({"params": params}, batch, rngs={"dropout": key})
-    return measured["loss"].total, measured
-
-  gradient = jax.grad(total_loss, has_aux=True)
-  if n == 1:
-    grads, measured = gradient(state.params, batch, key)
-  else:
-    grads, measured = _accumulate(gradient, state.params, batch, key, n)
-  weight = measured["loss"].weight
-  grads = jax.tree.map(lambda g: g / (weight + (weight == 0)), grads)
-
-  updates, opt_state = transformation.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  average = state.average
-  if average is not None:
-    average = optim.average(average, params, experiment.average, state.step)
-  norm = optax.tree.norm(grads)
-  finite = jnp.isfinite(measured["loss"].total) & jnp.isfinite(norm)
-  # Chosen, not multiplied by zero: zero times NaN is NaN.
-  params, opt_state, average = jax.tree.map(
-    functools.partial(jnp.where, finite),
-    (params, opt_state, average),
-    (state.params, state.opt_state, state.average),
-  )
-  one = jnp.ones(())
-  measured = {
-    **measured,
-    "gradient_norm": metrics.Mean(norm, one),
-    "skipped": metrics.Mean(1.0 - finite, one),
-    "learning_rate": metrics.Mean(
-      optim.learning_rate(experiment.optimizer, experiment.steps, state.step), one
-    ),
-  }
-  return TrainState(state.step + 1, params, opt_state, average), measured
-
-
-def _accumulate(gradient, params, batch, key, n):
-  """Sums gradients and totals over n microbatches; each device keeps its own examples."""
-  pieces = jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), batch)
-  keys = jax.random.split(key, n)
-
-  def body(carry, piece):
-    return jax.tree.map(jnp.add, carry, gradient(params, *piece)), None
-
-  first = jax.tree.map(lambda x: x[0], (pieces, keys))
-  shapes = jax.eval_shape(gradient, params, *first)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return jax.lax.scan(body, zeros, (pieces, keys))[0]
-
-
-def _placements(layout: sharding.Layout, state: TrainState, boxed: Any) -> TrainState:
-  """A sharding for every leaf: parameters by their letters, the rest as its parameter or whole."""
-
-  def by_letters(box):
-    if isinstance(box, nn.meta.AxisMetadata):
-      value = box.unbox()
-      return layout.sharding([name or "." for name in box.names], value.shape)
-    return layout.replicated
-
-  placed = jax.tree.map(by_letters, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
-  of_param = {
-    path: (leaf.shape, place)
-    for (path, leaf), place in zip(
-      jax.tree_util.tree_leaves_with_path(state.params), jax.tree.leaves(placed), strict=True
-    )
-  }
-
-  def like_its_parameter(path, leaf):
-    """Moments carry their parameter's path at the end of their own."""
-    for start in range(len(path)):
-      shape, place = of_param.get(path[start:], (None, None))
-      if shape == leaf.shape:
-        return place
-    return layout.replicated
-
-  return jax.tree_util.tree_map_with_path(like_its_parameter, state)
-
-
-def abstract_batch(source: pipeline.Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """The shapes of a global batch, read off one example; no batch is consumed."""
-  example = source.take(np.zeros(1, np.int64), 0)
-  return {
-    name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in example.items()
-  }
 
 
 def train(experiment: Experiment, workdir: Path) -> Finished:
@@ -280,14 +46,14 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   with distributed.together("preparing the data and the model"):
     splits = {"train", *(item.split for item in experiment.evals.values())}
     sources = {split: experiment.data.source(split) for split in splits}
-    batch = abstract_batch(sources["train"], experiment.batch_size)
+    batch = update.abstract_batch(sources["train"], experiment.batch_size)
     mesh = experiment.sharding.make_mesh()
     experiment = microbatches.fewest(
       experiment,
-      lambda cut: compiled_step(build(cut, mesh, batch), batch),
+      lambda cut: update.compiled_step(update.build(cut, mesh, batch), batch),
       rows=experiment.sharding.layout(mesh).parts("B"),
     )
-    program = build(experiment, mesh, batch)
+    program = update.build(experiment, mesh, batch)
     sizes = {
       name: item.batch_size or experiment.batch_size for name, item in experiment.evals.items()
     }
@@ -295,7 +61,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
       size: feed.rows(program.layout, size) for size in (experiment.batch_size, *sizes.values())
     }
     work = flops.of_training(experiment, batch)
-    tokens = tokens_of(batch)
+    tokens = update.tokens_of(batch)
   save_every = experiment.save_every or max(1, experiment.steps // 10)
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=experiment.keep)
@@ -385,11 +151,6 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     elif start == step:  # all was done before: say again what it came to
       evaluate_all(step)
   return Finished(step, evaluations, complete=step >= experiment.steps)
-
-
-def tokens_of(batch: dict[str, jax.ShapeDtypeStruct]) -> int:
-  """What throughput counts: tokens where the batch has them, otherwise examples."""
-  return batch["tokens"].size if "tokens" in batch else next(iter(batch.values())).shape[0]
 
 
 def describe_devices() -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import Experiment, Sharding, load, models, objectives, optim, train
+from research import Experiment, Sharding, load, models, objectives, optim, update
 from research.checkpoint import unstack
 from research.data import pipeline
 from research.errors import UserError
@@ -172,7 +172,7 @@ def updated(sharding, devices, microbatches=1):
   batch = rows()
   shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
   mesh = sharding.make_mesh(jax.devices()[:devices])
-  program = train.build(experiment, mesh, shapes)
+  program = update.build(experiment, mesh, shapes)
   state, seen = program.init(), []
   for _ in range(2):
     state, measured = program.step(state, program.place(batch))
@@ -223,7 +223,7 @@ def test_the_small_twin_learns_words():
   smoke = load.recipe(f"{ROOT}/experiments/bert.py:smoke").experiment()
   source, size = smoke.data.source("train"), smoke.batch_size
   mesh = Sharding({"fsdp": 1, "data": 1}).make_mesh(jax.devices()[:1])
-  program = train.build(smoke, mesh, train.abstract_batch(source, size))
+  program = update.build(smoke, mesh, update.abstract_batch(source, size))
   state, nats = program.init(), []
   for batch in itertools.islice(pipeline.batches(source, size, seed=0, threads=0), 20):
     state, measured = program.step(state, program.place(batch))

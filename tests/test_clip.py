@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from research import Experiment, Sharding, models, objectives, optim, train
+from research import Experiment, Sharding, models, objectives, optim, update
 from research.checkpoint import unstack
 from research.errors import UserError
 from research.models.clip import at_most
@@ -230,7 +230,7 @@ def updated(experiment, devices):
   rows = batch()
   mesh = experiment.sharding.make_mesh(jax.devices()[:devices])
   shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in rows.items()}
-  program = train.build(experiment, mesh, shapes)
+  program = update.build(experiment, mesh, shapes)
   state, losses = program.init(), []
   for _ in range(2):
     state, measured = program.step(state, program.place(rows))

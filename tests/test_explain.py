@@ -1,6 +1,5 @@
 """Before anything runs, each parameter says where it goes; what would be silently wrong is told."""
 
-
 from research import Experiment, Sharding, cli, data, models, objectives, optim
 from research.explain import explain
 from research.sharding import RULES

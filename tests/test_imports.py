@@ -18,6 +18,7 @@ FLOORS = [
   {"checkpoint", "log", "generate"},
   {"evaluate"},
   {"flops", "fit", "microbatches"},
+  {"update"},
   {"train"},
   {"load", "bench", "report"},
   {"sample", "verify", "plan"},

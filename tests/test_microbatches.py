@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from research import Experiment, Sharding, models, objectives, optim, train
+from research import Experiment, Sharding, models, objectives, optim, update
 from research.errors import UserError
 from research.microbatches import GIB, bytes_needed, fewest
 
@@ -31,7 +31,7 @@ def compiled(cut):
   names = ("tokens", "targets", "segments", "positions")
   batch = {name: jax.ShapeDtypeStruct((32, L), jnp.int32) for name in names}
   mesh = cut.sharding.make_mesh(jax.devices()[:2])
-  return train.compiled_step(train.build(cut, mesh, batch), batch)
+  return update.compiled_step(update.build(cut, mesh, batch), batch)
 
 
 def test_a_batch_is_cut_until_the_compiled_step_fits():

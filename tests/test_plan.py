@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 
-from research import data, load, train
+from research import data, load, update
 from research.cli import main
 from research.errors import UserError
 from research.plan import batches, command, compiler, search, targets, topology
@@ -148,7 +148,7 @@ def test_microbatches_keep_less_and_send_more():
 def test_the_state_is_what_training_allocates():
   made = experiment(*SMALL, "sharding.mesh.fsdp=8")
   shapes = batches.abstract(made)
-  program = train.build(made, made.sharding.make_mesh(jax.devices()[:8]), shapes)
+  program = update.build(made, made.sharding.make_mesh(jax.devices()[:8]), shapes)
   state = program.init()
   first = jax.devices()[0]
   bytes_there = sum(

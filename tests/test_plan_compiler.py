@@ -12,6 +12,7 @@ import pytest
 from research.data import cache
 from research.errors import UserError
 from research.plan import collectives, compiler, schedule, topology
+from research.sharding import PRESETS
 
 GOLDEN = Path(__file__).parent / "golden" / "plan" / "v5e_4x4.json"
 LAYERS = (
@@ -58,6 +59,20 @@ def test_two_layers_on_sixteen_chips_need_and_send_what_they_did(request):
   assert fast.step < slow.step
   again = compiled("v5e:4x4", *LAYERS)
   assert again.cached and again.facts == made.facts
+
+
+@tpu
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_compiles_for_a_host_of_eight_chips(preset):
+  words = () if preset == "fsdp" else (f"sharding={preset}",)  # the file's own is fsdp
+  made = compiled("v5e:2x4", *LAYERS, *words)
+  assert made.fits
+  split = {axis for axis, size in PRESETS[preset].sizes(8).items() if size > 1}
+  assert {axis for axis, size in made.network.mesh.items() if size > 1} == split
+  if made.module is not None:  # a compiler newer than JAX may write what JAX cannot read
+    sent = {axis for entry in collectives.ledger(made.module, made.network) for axis in entry.axes}
+    assert split <= sent, "an axis over which nothing is sent splits nothing"
 
 
 @tpu

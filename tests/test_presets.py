@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import Experiment, Sharding, models, objectives, optim, train
+from research import Experiment, Sharding, models, objectives, optim, update
 from research.checkpoint import unstack
 from research.experiment import override
 from research.sharding import PRESETS
@@ -46,7 +46,9 @@ def updated(experiment, devices):
   """Two steps: the metrics, and the parameters under one name a layer."""
   rows = batch()
   mesh = experiment.sharding.make_mesh(jax.devices()[:devices])
-  program = train.build(experiment, mesh, jax.tree.map(jax.typeof, jax.tree.map(jnp.asarray, rows)))
+  program = update.build(
+    experiment, mesh, jax.tree.map(jax.typeof, jax.tree.map(jnp.asarray, rows))
+  )
   state, losses = program.init(), []
   for _ in range(2):
     state, measured = program.step(state, program.place(rows))
@@ -107,7 +109,7 @@ def test_gradients_of_a_shard_are_scattered_and_weights_travel_in_bfloat16():
   """No device ever holds the sum of a whole weight's gradient, nor sends float32 weights."""
   wide = experiment(PRESETS["hsdp"], dtype="bfloat16", width=64, depth=2, layers="scan")
   shapes = jax.tree.map(jax.typeof, jax.tree.map(jnp.asarray, batch()))
-  program = train.build(wide, wide.sharding.make_mesh(), shapes)
+  program = update.build(wide, wide.sharding.make_mesh(), shapes)
   text = program.step.lower(program.abstract, shapes).as_text()
   gathers = [
     line

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import Eval, Experiment, Sharding, data, models, objectives, optim, train
+from research import Eval, Experiment, Sharding, data, models, objectives, optim, train, update
 from research.checkpoint import unstack
 from research.errors import NumericsError, UserError
 from research.experiment import override
@@ -130,8 +130,8 @@ def test_eight_devices_match_one(tiny, tmp_path, mesh):
 def test_no_device_holds_a_whole_matrix_under_fsdp(tiny):
   mesh = {"data": 1, "fsdp": 8, "tensor": 1}
   spread = dataclasses.replace(tiny, sharding=Sharding(mesh=mesh))
-  batch = train.abstract_batch(spread.data.source("train"), spread.batch_size)
-  program = train.build(spread, spread.sharding.make_mesh(), batch)
+  batch = update.abstract_batch(spread.data.source("train"), spread.batch_size)
+  program = update.build(spread, spread.sharding.make_mesh(), batch)
   state = program.init()
   for name, leaf in unstack(state).items():
     if name.endswith(("kernel", "table")):
@@ -221,7 +221,7 @@ def test_a_step_that_is_not_finite_changes_nothing(tiny, poison, dtype):
   bad = {**rows, "poison": np.full((8, 2), poison, np.float32)}
   shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in rows.items()}
   mesh = experiment.sharding.make_mesh(jax.devices()[:1])
-  program = train.build(experiment, mesh, shapes)
+  program = update.build(experiment, mesh, shapes)
   state = program.init()
   for step, batch in enumerate([bad, rows, bad, rows]):  # in the warm-up and after it
     before = jax.device_get(state)

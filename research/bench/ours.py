@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import flops, generate, memory, train
+from research import flops, generate, memory, update
 from research.bench.serve import serve
 from research.bench.sizes import NEW, PROMPT, SIZES, TRAIN, Size
 from research.data import pipeline
@@ -58,7 +58,7 @@ def training(size: Size, dtype: str) -> None:
     "positions": np.tile(np.arange(length, dtype=np.int32), (batch_size, 1)),
   }
   batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in rows.items()}
-  program = train.build(made, made.sharding.make_mesh(), batch)
+  program = update.build(made, made.sharding.make_mesh(), batch)
   state = program.init()
 
   def run():

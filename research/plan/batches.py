@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from research import train
+from research import update
 from research.experiment import Experiment
 
 
@@ -16,7 +16,7 @@ def abstract(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
   """
   rows = experiment.batch_size
   if not hasattr(experiment.data, "example"):
-    return train.abstract_batch(experiment.data.source("train"), rows)
+    return update.abstract_batch(experiment.data.source("train"), rows)
   return {
     name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
     for name, x in experiment.data.example().items()

@@ -20,7 +20,7 @@ import jax
 from flax import linen as nn
 from jax.sharding import AbstractMesh, AxisType
 
-from research import flops, sharding, train
+from research import flops, sharding, update
 from research.experiment import Experiment, override
 from research.nn import platform
 from research.nn.transformer import REMAT
@@ -70,11 +70,11 @@ class Tracing:
       for name, x in self.batch.items()
     }
     with platform.compiling_for(_PLAIN):
-      self.state = train.build(experiment, mesh, self.batch).abstract
+      self.state = update.build(experiment, mesh, self.batch).abstract
     self.boxes = self._boxes()
     self.letters = self._letters()
     sizes = tuple(leaf.size for leaf in jax.tree.leaves(self.state.params))
-    self.traffic = Traffic(experiment.model, train.tokens_of(self.batch), sizes)
+    self.traffic = Traffic(experiment.model, update.tokens_of(self.batch), sizes)
 
   def result(self) -> Trace:
     experiment = self.experiment
@@ -93,7 +93,7 @@ class Tracing:
     return Trace(
       mesh=dict(self.layout.mesh.shape),
       parameters=sum(x.size for x in jax.tree.leaves(self.state.params)),
-      tokens=train.tokens_of(self.batch),
+      tokens=update.tokens_of(self.batch),
       state=state,
       gradients=state["parameters"] * (1 if experiment.microbatches == 1 else 2),
       kept=kept,

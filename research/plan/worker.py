@@ -20,7 +20,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from research import load, train
+from research import load, update
 from research.data import cache
 from research.experiment import Experiment
 from research.nn import platform
@@ -82,7 +82,7 @@ def _lowered(experiment: Experiment, mesh: Any, topology: Topology, target: str)
   """The step as StableHLO, written as for the platform `target`."""
   with platform.compiling_for(target):
     batch = batches.abstract(experiment)
-    program = train.build(experiment, mesh, batch)
+    program = update.build(experiment, mesh, batch)
     traced = program.step.trace(program.abstract, batch)
     return traced.lower(lowering_platforms=(topology.chip.platform,))
 

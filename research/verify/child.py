@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research import checkpoint, load, train
+from research import checkpoint, load, train, update
 from research.experiment import Experiment
 from research.verify.subject import Subject, one_device
 
@@ -33,8 +33,8 @@ def main(target: str, folders: str, *words: str) -> None:
 
 def of_newest(experiment: Experiment, workdir: Path) -> dict[str, str]:
   """sha256 by name of the arrays in the newest checkpoint of a run."""
-  batch = train.abstract_batch(experiment.data.source("train"), experiment.batch_size)
-  program = train.build(experiment, experiment.sharding.make_mesh(), batch)
+  batch = update.abstract_batch(experiment.data.source("train"), experiment.batch_size)
+  program = update.build(experiment, experiment.sharding.make_mesh(), batch)
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints")
   try:
     state = checkpoints.restore(program.abstract)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import jax
 
-from research import train
+from research import update
 from research.checkpoint import names
 from research.errors import UserError
 from research.sharding import PRESETS, Sharding
@@ -53,7 +53,7 @@ def placement(subject: Subject) -> Iterator[Row]:
   yield _stays(subject, program)
 
 
-def _stays(subject: Subject, program: train.Program) -> Row:
+def _stays(subject: Subject, program: update.Program) -> Row:
   state, _ = program.step(fill(program.abstract, subject.flat), program.place(dict(subject.rows)))
   leaves = zip(names(state), jax.tree.leaves(state), jax.tree.leaves(program.abstract))
   for name, x, wanted in leaves:

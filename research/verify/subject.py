@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research import metrics, train
+from research import metrics, update
 from research.checkpoint import names, unstack
 from research.data import pipeline
 from research.experiment import Experiment, override
@@ -141,7 +141,7 @@ class Subject:
     return uneven(first_batch(self.experiment))
 
   @functools.cached_property
-  def program(self) -> train.Program:
+  def program(self) -> update.Program:
     return build(self.plain, one_device(self.plain), 1)
 
   @functools.cached_property
@@ -183,7 +183,9 @@ class Subject:
     return observe(program, self.flat, self.rows if rows is None else rows, number)
 
 
-def observe(program: train.Program, flat: Flat, rows: Mapping[str, np.ndarray], number=0) -> Result:
+def observe(
+  program: update.Program, flat: Flat, rows: Mapping[str, np.ndarray], number=0
+) -> Result:
   """Runs update `number` of a program from the values in `flat`."""
   start = {**flat, "step": np.asarray(number, np.int32)}
   state, measured = program.step(fill(program.abstract, start), program.place(dict(rows)))
@@ -204,12 +206,12 @@ def means(measured: metrics.Metrics) -> dict[str, float]:
   return {name: float(mean.mean()) for name, mean in measured.items()}
 
 
-def build(experiment: Experiment, sharding: Sharding, devices: int) -> train.Program:
+def build(experiment: Experiment, sharding: Sharding, devices: int) -> update.Program:
   """The experiment on the first `devices`, its gradient kept to be looked at."""
   observed = dataclasses.replace(experiment, optimizer=Observed(experiment.optimizer))
   placed = dataclasses.replace(observed, sharding=sharding)
-  batch = train.abstract_batch(placed.data.source("train"), placed.batch_size)
-  return train.build(placed, sharding.make_mesh(jax.devices()[:devices]), batch)
+  batch = update.abstract_batch(placed.data.source("train"), placed.batch_size)
+  return update.build(placed, sharding.make_mesh(jax.devices()[:devices]), batch)
 
 
 def one_device(experiment: Experiment) -> Sharding:
@@ -238,7 +240,7 @@ def uneven(rows: Mapping[str, np.ndarray], first: int = 0) -> dict[str, np.ndarr
   return rows
 
 
-def fill(like: train.TrainState, flat: Flat) -> train.TrainState:
+def fill(like: update.TrainState, flat: Flat) -> update.TrainState:
   """A state placed as `like` says, with the values of `flat`, stacked where `like` stacks."""
   layers = iter(unstack(like))
   leaves = []
