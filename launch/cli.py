@@ -118,7 +118,7 @@ def _refuse(
 
 
 def _local(options: argparse.Namespace) -> int:
-  processes = options.processes or 1
+  processes = 1 if options.processes is None else options.processes
   if processes < 1:
     raise UserError(f"--processes {processes}: there must be at least 1.")
   spec = _spec(options, machines.Topology("cpu", (1, processes)))
