@@ -10,7 +10,7 @@ _HOME = {
   "Eval": "research.evaluate",
   "Experiment": "research.experiment",
   "Samples": "research.generate",
-  "Sharding": "research.sharding",
+  "Sharding": "research.mesh",
   "UserError": "research.errors",
   "data": "research.data",
   "generate": "research.generate",

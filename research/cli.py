@@ -240,7 +240,7 @@ def _describe(options) -> int:
 
 def _explain(options) -> int:
   from research import explain, load
-  from research.sharding import Sharding
+  from research.mesh import Sharding
 
   experiment = load.recipe(options.file, options.words).experiment()
   if options.mesh:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from research.errors import UserError, nearest
-from research.sharding import Sharding
+from research.mesh import Sharding
 
 # Fields of a run that change what is recorded or where it runs, but not what is computed.
 BOOKKEEPING = ("evals", "samples", "baselines", "save_every", "keep", "log_every", "sharding")

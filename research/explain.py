@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
-import jax
 import rich.box
-from flax import linen as nn
-from jax.sharding import AbstractMesh, AxisType
 from rich.console import Console
 from rich.table import Table
 
-from research import sharding
+from research import update
 from research.errors import UserError
 from research.experiment import Experiment
+from research.mesh import RULES
 from research.nn import platform
-from research.plan import batches
+from research.sharding import Layout, axes_of
 
 HOST = 8  # devices that a mesh with an open size is explained for, unless told
 LARGE = 2**20  # bytes from which an array that is not split is an error
@@ -61,7 +58,7 @@ def explain(experiment: Experiment, devices: int | None = None) -> tuple[list[Li
   layout = layout_of(experiment, devices)
   lines = [line_of(layout, *named) for named in parameters(experiment)]
   problems = [line.problem for line in lines if line.problem]
-  for name, rows in batches.abstract(experiment).items():
+  for name, rows in update.abstract_batch(experiment).items():
     try:
       layout.spec("B" + "." * (rows.ndim - 1), rows.shape)
     except UserError as error:
@@ -69,7 +66,7 @@ def explain(experiment: Experiment, devices: int | None = None) -> tuple[list[Li
       break  # one is like the others
   known = {letter for line in lines for letter in line.letters} | OF_ACTIVATIONS
   for letter, axes in layout.rules:
-    if letter not in known and (letter, axes) not in sharding.RULES:
+    if letter not in known and (letter, axes) not in RULES:
       problems.append(
         f"the rule ({letter!r}, {axes!r}) matches nothing: no parameter has a dimension {letter!r} "
         f"({', '.join(sorted(known))} there are); drop it from sharding.rules, or mend its letter."
@@ -94,7 +91,7 @@ def show(experiment: Experiment, devices: int | None = None) -> int:
       f"{letter if letter != '.' else ''}{size}" for letter, size in zip(line.letters, line.shape)
     )
     matched = [
-      f"{letter} over {axes if isinstance(axes, str) else ' x '.join(axes)}"
+      f"{letter} over {' x '.join(axes_of(axes))}"
       for letter, axes in zip(line.letters, line.matched)
       if axes
     ]
@@ -113,43 +110,31 @@ def show(experiment: Experiment, devices: int | None = None) -> int:
   return 2 if problems else 0
 
 
-def layout_of(experiment: Experiment, devices: int | None = None) -> sharding.Layout:
+def layout_of(experiment: Experiment, devices: int | None = None) -> Layout:
   """The experiment's rules on a mesh of devices that need not be here."""
   asked = experiment.sharding.mesh.values()
   if devices is None:
     fixed = math.prod(size for size in asked if size > 0)
     devices = max(HOST, fixed) if -1 in asked else fixed
-  sizes = experiment.sharding.sizes(devices)
-  mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
-  return experiment.sharding.layout(mesh)
+  return experiment.sharding.on(devices)
 
 
 def parameters(experiment: Experiment) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
   """(name, letters, shape) of every parameter, its layers stacked where they can be."""
   if experiment.optimizer is None:
     raise UserError(f"{experiment.name} counts its model and has no parameters to split.")
-  batch = batches.abstract(experiment)
   with platform.compiling_for("plain"):  # layers are scanned there, one line for all of them
-    init = nn.init(experiment.objective, experiment.model)
-    boxed = jax.eval_shape(init, jax.random.key(0), batch)["params"]
-  leaves = jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)
-  return [(_name(path), *_letters(leaf)) for path, leaf in leaves]
+    return update.parameters(experiment, update.abstract_batch(experiment))
 
 
-def line_of(
-  layout: sharding.Layout, name: str, letters: tuple[str, ...], shape: tuple[int, ...]
-) -> Line:
+def line_of(layout: Layout, name: str, letters: tuple[str, ...], shape: tuple[int, ...]) -> Line:
   """How one parameter is split."""
   whole = 4 * math.prod(shape)
   try:
-    matched = tuple(axes for _, axes in layout.matches(letters, shape))
+    spec = layout.spec(letters, shape)
   except UserError as error:
     return Line(name, letters, shape, (None,) * len(shape), whole, whole, f"{name}: {error}")
-  parts = math.prod(
-    layout.size(axis)
-    for axes in matched
-    for axis in ((axes,) if isinstance(axes, str) else axes or ())
-  )
+  parts = layout.shards(spec)
   problem = ""
   if parts == 1 and whole >= LARGE and (free := _splitting(layout)):
     problem = (
@@ -157,33 +142,18 @@ def line_of(
       f"splits it over {' or '.join(free)}. Add one for one of its letters to sharding.rules, as "
       f"({letters[-1]!r}, {free[0]!r})."
     )
-  return Line(name, letters, shape, matched, whole, whole // parts, problem)
+  return Line(name, letters, shape, tuple(spec), whole, whole // parts, problem)
 
 
-def _splitting(layout: sharding.Layout) -> list[str]:
+def _splitting(layout: Layout) -> list[str]:
   """The axes of the mesh that are there to split a parameter of any layer."""
   of_parameters = {
     axis
     for letter, axes in layout.rules
     if letter not in OF_ACTIVATIONS | {"N"}
-    for axis in ((axes,) if isinstance(axes, str) else axes)
+    for axis in axes_of(axes)
   }
   return [axis for axis in layout.mesh.shape if axis in of_parameters and layout.size(axis) > 1]
-
-
-def _is_box(leaf: Any) -> bool:
-  return isinstance(leaf, nn.meta.AxisMetadata)
-
-
-def _letters(leaf: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
-  if _is_box(leaf):
-    return tuple(name or "." for name in leaf.names), leaf.unbox().shape
-  return (".",) * leaf.ndim, leaf.shape
-
-
-def _name(path: Any) -> str:
-  keys = [key for key in path if not isinstance(key, jax.tree_util.GetAttrKey)]
-  return jax.tree_util.keystr(tuple(keys), simple=True, separator="/")
 
 
 def _bytes(count: float) -> str:

@@ -20,8 +20,9 @@ from research.experiment import Experiment
 from research.generate.language import NOTHING
 from research.generate.samples import opening
 from research.generate.sampling import Sampler
+from research.mesh import Sharding
 from research.models.ngram import FittedNGram
-from research.sharding import Layout, Sharding
+from research.sharding import Layout
 
 # What a terminal would take for commands: a young model of bytes writes these, too.
 CONTROLS = {i: "\ufffd" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}

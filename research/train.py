@@ -46,7 +46,7 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   with distributed.together("preparing the data and the model"):
     splits = {"train", *(item.split for item in experiment.evals.values())}
     sources = {split: experiment.data.source(split) for split in splits}
-    batch = update.abstract_batch(sources["train"], experiment.batch_size)
+    batch = update.abstract_batch(experiment)
     mesh = experiment.sharding.make_mesh()
     experiment = microbatches.fewest(
       experiment,

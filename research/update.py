@@ -18,7 +18,6 @@ import optax
 from flax import linen as nn
 
 from research import feed, metrics, optim, sharding
-from research.data import pipeline
 from research.errors import UserError
 from research.experiment import Experiment
 from research.nn import platform
@@ -212,12 +211,9 @@ def _placements(layout: sharding.Layout, state: TrainState, boxed: Any) -> Train
   """A sharding for every leaf: parameters by their letters, the rest as its parameter or whole."""
 
   def by_letters(box):
-    if isinstance(box, nn.meta.AxisMetadata):
-      value = box.unbox()
-      return layout.sharding([name or "." for name in box.names], value.shape)
-    return layout.replicated
+    return layout.sharding(_letters(box), nn.meta.unbox(box).shape)
 
-  placed = jax.tree.map(by_letters, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
+  placed = jax.tree.map(by_letters, boxed, is_leaf=_is_box)
   of_param = {
     path: (leaf.shape, place)
     for (path, leaf), place in zip(
@@ -236,12 +232,41 @@ def _placements(layout: sharding.Layout, state: TrainState, boxed: Any) -> Train
   return jax.tree_util.tree_map_with_path(like_its_parameter, state)
 
 
-def abstract_batch(source: pipeline.Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """The shapes of a global batch, read off one example; no batch is consumed."""
-  example = source.take(np.zeros(1, np.int64), 0)
+def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+  """The shapes of a global batch; no batch is consumed.
+
+  A dataset that can say what its examples look like (`example()`) is not opened; of another one,
+  one example is read.
+  """
+  if hasattr(experiment.data, "example"):
+    example = experiment.data.example()
+  else:
+    example = experiment.data.source("train").take(np.zeros(1, np.int64), 0)
   return {
-    name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in example.items()
+    name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape[1:]), x.dtype)
+    for name, x in example.items()
   }
+
+
+def parameters(
+  experiment: Experiment, batch: Any
+) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+  """(name, letters, shape) of every parameter, as it is traced now; '.' is a nameless dimension."""
+  initialize = nn.init(experiment.objective, experiment.model)
+  boxed = jax.eval_shape(initialize, jax.random.key(0), batch)["params"]
+  spell = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+  return [
+    (spell(path), _letters(box), nn.meta.unbox(box).shape)
+    for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)
+  ]
+
+
+def _letters(box: Any) -> tuple[str, ...]:
+  return tuple(name or "." for name in box.names) if _is_box(box) else (".",) * box.ndim
+
+
+def _is_box(leaf: Any) -> bool:
+  return isinstance(leaf, nn.meta.AxisMetadata)
 
 
 def tokens_of(batch: dict[str, jax.ShapeDtypeStruct]) -> int:

@@ -13,8 +13,9 @@ from research import Experiment, Sharding, load, models, objectives, optim, upda
 from research.checkpoint import unstack
 from research.data import pipeline
 from research.errors import UserError
+from research.mesh import PRESETS, RULES
 from research.nn.cross_entropy import cross_entropy
-from research.sharding import PRESETS, RULES, Layout, use
+from research.sharding import Layout, use
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "bert.npz"
@@ -223,7 +224,7 @@ def test_the_small_twin_learns_words():
   smoke = load.recipe(f"{ROOT}/experiments/bert.py:smoke").experiment()
   source, size = smoke.data.source("train"), smoke.batch_size
   mesh = Sharding({"fsdp": 1, "data": 1}).make_mesh(jax.devices()[:1])
-  program = update.build(smoke, mesh, update.abstract_batch(source, size))
+  program = update.build(smoke, mesh, update.abstract_batch(smoke))
   state, nats = program.init(), []
   for batch in itertools.islice(pipeline.batches(source, size, seed=0, threads=0), 20):
     state, measured = program.step(state, program.place(batch))

@@ -11,7 +11,8 @@ import pytest
 from research.checkpoint import Checkpoints, names, restack, unstack
 from research.errors import IntegrityError, UserError
 from research.fingerprint import fingerprints
-from research.sharding import Layout, Sharding
+from research.mesh import Sharding
+from research.sharding import Layout
 
 LAYOUT = Layout(Sharding().make_mesh(), Sharding().rules)
 

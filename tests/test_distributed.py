@@ -23,7 +23,7 @@ from research import distributed, load, train
 from research.checkpoint import unstack
 from research.data import pipeline
 from research.errors import RunError, UserError
-from research.sharding import Sharding
+from research.mesh import Sharding
 
 FILE = '''
 """A tiny GPT, of which every read of the data leaves a file that says which process read what."""

@@ -2,7 +2,7 @@
 
 from research import Experiment, Sharding, cli, data, models, objectives, optim
 from research.explain import explain
-from research.sharding import RULES
+from research.mesh import RULES
 
 
 def experiment(mesh, rules=RULES, heads=4, width=256, batch_size=8):

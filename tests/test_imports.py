@@ -12,6 +12,7 @@ FLOORS = [
   {"errors", "memory"},
   {"distributed"},
   {"sharding", "metrics", "preemption", "fingerprint", "lock"},
+  {"mesh"},
   {"nn", "feed"},
   {"models", "objectives", "data", "optim"},
   {"experiment"},
@@ -21,8 +22,7 @@ FLOORS = [
   {"update"},
   {"train"},
   {"load", "bench", "report"},
-  {"sample", "verify", "plan"},
-  {"explain"},
+  {"sample", "verify", "plan", "explain"},
   {"cli"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.mesh import Sharding
 from research.nn import attention, gpu_attention, ring_attention, tpu_attention
 from research.nn.masks import Mask, padding
-from research.sharding import Sharding, use
+from research.sharding import use
 
 B, L, H, K = 2, 256, 4, 16
 

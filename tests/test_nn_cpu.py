@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.mesh import RULES, Sharding
 from research.nn import Mask, attend, contract, native
 from research.nn.cpu import applies
 from research.nn.cross_entropy import cross_entropy
 from research.nn.matmul import contract_all
 from research.nn.platform import compiling_for
-from research.sharding import RULES, Layout, Sharding, use
+from research.sharding import Layout, use
 
 COMPILED = pytest.mark.skipif(not native.available(), reason="no AVX-512 with bfloat16, or no g++")
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}

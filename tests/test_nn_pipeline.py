@@ -8,8 +8,9 @@ import pytest
 
 from research.checkpoint import restack, unstack
 from research.errors import UserError
+from research.mesh import Sharding
 from research.nn import Block, Mask, Stack
-from research.sharding import Sharding, use
+from research.sharding import use
 
 B, L, D, HIDDEN = 16, 12, 16, 48
 

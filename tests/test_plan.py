@@ -9,7 +9,7 @@ import pytest
 from research import data, load, update
 from research.cli import main
 from research.errors import UserError
-from research.plan import batches, command, compiler, search, targets, topology
+from research.plan import command, compiler, search, targets, topology
 from research.plan.tracing import Tracing, policies, trace
 
 LLAMA = ["experiments/llama.py", "data.length=2048", "model.max_length=2048"]
@@ -64,7 +64,7 @@ def test_an_unknown_topology_says_which_are_known(text, said):
 
 def test_the_data_is_not_opened(tmp_path):
   missing = data.Text(data.Files(str(tmp_path / "none.txt")), data.HuggingFace("nowhere"), 64)
-  shapes = batches.abstract(load.override(experiment(*LLAMA), {"data": missing}))
+  shapes = update.abstract_batch(load.override(experiment(*LLAMA), {"data": missing}))
   assert shapes["tokens"].shape == (1024, 64) and str(shapes["segments"].dtype) == "int32"
 
 
@@ -147,7 +147,7 @@ def test_microbatches_keep_less_and_send_more():
 
 def test_the_state_is_what_training_allocates():
   made = experiment(*SMALL, "sharding.mesh.fsdp=8")
-  shapes = batches.abstract(made)
+  shapes = update.abstract_batch(made)
   program = update.build(made, made.sharding.make_mesh(jax.devices()[:8]), shapes)
   state = program.init()
   first = jax.devices()[0]

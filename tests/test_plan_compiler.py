@@ -11,8 +11,8 @@ import pytest
 
 from research.data import cache
 from research.errors import UserError
+from research.mesh import PRESETS
 from research.plan import collectives, compiler, schedule, topology
-from research.sharding import PRESETS
 
 GOLDEN = Path(__file__).parent / "golden" / "plan" / "v5e_4x4.json"
 LAYERS = (

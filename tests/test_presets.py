@@ -10,7 +10,7 @@ import pytest
 from research import Experiment, Sharding, models, objectives, optim, update
 from research.checkpoint import unstack
 from research.experiment import override
-from research.sharding import PRESETS
+from research.mesh import PRESETS
 
 B, L, V = 16, 32, 64
 

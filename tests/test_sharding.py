@@ -7,16 +7,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from research.errors import UserError
-from research.sharding import (
-  PRESETS,
-  RULES,
-  Layout,
-  Sharding,
-  arrange,
-  constrain,
-  gather,
-  use,
-)
+from research.mesh import PRESETS, RULES, Sharding, arrange
+from research.sharding import Layout, constrain, gather, use
 
 
 def layout(**mesh):

@@ -130,7 +130,7 @@ def test_eight_devices_match_one(tiny, tmp_path, mesh):
 def test_no_device_holds_a_whole_matrix_under_fsdp(tiny):
   mesh = {"data": 1, "fsdp": 8, "tensor": 1}
   spread = dataclasses.replace(tiny, sharding=Sharding(mesh=mesh))
-  batch = update.abstract_batch(spread.data.source("train"), spread.batch_size)
+  batch = update.abstract_batch(spread)
   program = update.build(spread, spread.sharding.make_mesh(), batch)
   state = program.init()
   for name, leaf in unstack(state).items():

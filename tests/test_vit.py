@@ -7,9 +7,10 @@ import pytest
 from flax import linen as nn
 
 from research.errors import UserError
+from research.mesh import PRESETS
 from research.models import ViT
 from research.models.vit import patches
-from research.sharding import PRESETS, use
+from research.sharding import use
 
 TINY = ViT(image_size=12, patch=4, width=16, depth=2, heads=2)
 IMAGE = np.random.RandomState(0).randint(0, 256, (8, 12, 12, 3)).astype(np.uint8)

@@ -17,11 +17,11 @@ from research.bench.sizes import NEW, PROMPT, SIZES, TRAIN, Size
 from research.data import pipeline
 from research.experiment import Experiment
 from research.generate.language import cast
+from research.mesh import Sharding
 from research.models import GPT
 from research.nn import native
 from research.objectives import NextToken
 from research.optim import AdamW
-from research.sharding import Sharding
 
 
 def experiment(size: Size, length: int, batch_size: int, dtype: str) -> Experiment:

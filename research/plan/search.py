@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, AxisType
 
 from research import sharding
 from research.errors import UserError
@@ -22,7 +21,6 @@ from research.experiment import Experiment
 from research.plan.network import Network
 from research.plan.topology import Topology
 from research.plan.tracing import Tracing
-from research.plan.traffic import axes_of
 
 ROOM = 0.95  # of the memory: an estimate that comes nearer may not fit
 UTILIZATION = 0.75  # of the peak, with what is between the products
@@ -104,8 +102,7 @@ class Search:
         layout, specs = self._layout(mesh)
       except UserError:  # sizes that this mesh does not divide
         continue
-      of_rows = {axis for letter, part in layout.rules if letter == "B" for axis in axes_of(part)}
-      spread = math.prod(map(layout.size, of_rows))
+      spread = layout.parts("B")
       for microbatches in MICROBATCHES:
         if self.experiment.batch_size % (spread * microbatches):
           continue
@@ -127,16 +124,12 @@ class Search:
         yield {**own, "data": data, "fsdp": free // (data * tensor), "tensor": tensor}
 
   def _layout(self, sizes: dict[str, int]) -> tuple[sharding.Layout, list[Any]]:
-    mesh = AbstractMesh(
-      tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes)
-    )
-    layout = self.experiment.sharding.layout(mesh)
+    layout = dataclasses.replace(self.experiment.sharding, mesh=sizes).on(self.topology.devices)
     return layout, [layout.spec(names, shape) for names, shape in self.tracing.boxes]
 
   def _memory(self, layout, specs, policy: str, microbatches: int) -> float:
     parameters = sum(
-      math.prod(shape) / math.prod(layout.size(axis) for part in spec for axis in axes_of(part))
-      for (_, shape), spec in zip(self.tracing.boxes, specs)
+      math.prod(shape) / layout.shards(spec) for (_, shape), spec in zip(self.tracing.boxes, specs)
     )
     own = self.traced
     state = sum(own.state.values()) / own.state["parameters"]  # moments lie as their parameters

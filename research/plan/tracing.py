@@ -18,15 +18,15 @@ from typing import Any
 
 import jax
 from flax import linen as nn
-from jax.sharding import AbstractMesh, AxisType
 
 from research import flops, sharding, update
 from research.experiment import Experiment, override
 from research.nn import platform
 from research.nn.transformer import REMAT
-from research.plan import batches, collectives
+from research.plan import collectives
 from research.plan.trace import Buffer, Trace
-from research.plan.traffic import Traffic, axes_of
+from research.plan.traffic import Traffic
+from research.sharding import axes_of
 
 _PLAIN = "plain"  # no platform of that name has kernels: every product is a dot_general
 _SAVED = re.compile(r"(\w+)\[([\d,]*)\] (.*)")
@@ -59,19 +59,17 @@ class Tracing:
 
   def __init__(self, experiment: Experiment, devices: int):
     self.experiment, self.devices = experiment, devices
-    sizes = experiment.sharding.sizes(devices)
-    mesh = AbstractMesh(
-      tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes)
-    )
-    self.layout = experiment.sharding.layout(mesh)
-    self.batch = batches.abstract(experiment)
+    self.layout = experiment.sharding.on(devices)
+    self.batch = update.abstract_batch(experiment)
     self.piece = {
       name: jax.ShapeDtypeStruct((x.shape[0] // experiment.microbatches, *x.shape[1:]), x.dtype)
       for name, x in self.batch.items()
     }
     with platform.compiling_for(_PLAIN):
-      self.state = update.build(experiment, mesh, self.batch).abstract
-    self.boxes = self._boxes()
+      self.state = update.build(experiment, self.layout.mesh, self.batch).abstract
+    with platform.compiling_for(_PLAIN), sharding.use(self.layout):
+      named = update.parameters(experiment, self.piece)
+    self.boxes = [(letters, shape) for _, letters, shape in named]
     self.letters = self._letters()
     sizes = tuple(leaf.size for leaf in jax.tree.leaves(self.state.params))
     self.traffic = Traffic(experiment.model, update.tokens_of(self.batch), sizes)
@@ -122,19 +120,6 @@ class Tracing:
       return score({"params": params}, batch, rngs=rngs)["loss"].total
 
     return loss
-
-  def _boxes(self) -> list[tuple[list[str], tuple[int, ...]]]:
-    """The letters and sizes of every parameter."""
-    with platform.compiling_for(_PLAIN), sharding.use(self.layout):
-      init = nn.init(self.experiment.objective, self.experiment.model)
-      boxed = jax.eval_shape(init, jax.random.key(0), self.piece)["params"]
-    boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
-    return [
-      ([name or "." for name in box.names], box.unbox().shape)
-      if isinstance(box, nn.meta.AxisMetadata)
-      else (["."] * box.ndim, box.shape)
-      for box in boxes
-    ]
 
   def _letters(self) -> dict[int, set[str]]:
     """Which letters of the parameters have a size."""
@@ -191,7 +176,7 @@ class Tracing:
         known = sorted(self.letters.get(size, set()) - {"D", "N", "L"})
         letters.append(known[0] if known and "B" in letters else ".")
     spec = layout.spec(letters, [math.lcm(size, layout.mesh.size) for size in sizes])
-    return math.prod(layout.size(axis) for part in spec for axis in axes_of(part))
+    return layout.shards(spec)
 
   def _passing(self, kept: dict[str, list[Buffer]], policy: str) -> float:
     """One layer's own values, which its backward pass makes again, and its gathered weights.

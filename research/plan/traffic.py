@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from research.sharding import Layout
+from research.sharding import Layout, axes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,3 @@ class Traffic:
   def width(self) -> int:
     """Bytes of an activation's value, and of a weight's on its way."""
     return 4 if getattr(self.model, "dtype", "float32") == "float32" else 2
-
-
-def axes_of(part: Any) -> tuple[str, ...]:
-  """The mesh axes in one place of a PartitionSpec."""
-  return () if part is None else (part,) if isinstance(part, str) else tuple(part)

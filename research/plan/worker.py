@@ -24,7 +24,7 @@ from research import load, update
 from research.data import cache
 from research.experiment import Experiment
 from research.nn import platform
-from research.plan import batches, targets
+from research.plan import targets
 from research.plan.topology import Topology
 
 FORMAT = 2  # raise it when what is written changes
@@ -81,7 +81,7 @@ def main(request_path: str, answer_path: str) -> None:
 def _lowered(experiment: Experiment, mesh: Any, topology: Topology, target: str) -> Any:
   """The step as StableHLO, written as for the platform `target`."""
   with platform.compiling_for(target):
-    batch = batches.abstract(experiment)
+    batch = update.abstract_batch(experiment)
     program = update.build(experiment, mesh, batch)
     traced = program.step.trace(program.abstract, batch)
     return traced.lower(lowering_platforms=(topology.chip.platform,))

@@ -33,7 +33,7 @@ def main(target: str, folders: str, *words: str) -> None:
 
 def of_newest(experiment: Experiment, workdir: Path) -> dict[str, str]:
   """sha256 by name of the arrays in the newest checkpoint of a run."""
-  batch = update.abstract_batch(experiment.data.source("train"), experiment.batch_size)
+  batch = update.abstract_batch(experiment)
   program = update.build(experiment, experiment.sharding.make_mesh(), batch)
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints")
   try:

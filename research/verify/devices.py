@@ -10,7 +10,7 @@ import jax
 from research import update
 from research.checkpoint import names
 from research.errors import UserError
-from research.sharding import PRESETS, Sharding
+from research.mesh import PRESETS, Sharding
 from research.verify.rows import BROKEN, DOES_NOT_APPLY, EQUAL, DoesNotApply, Row, within
 from research.verify.subject import Subject, build, fill, observe
 

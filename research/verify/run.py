@@ -13,7 +13,7 @@ from typing import TextIO
 
 from research import load
 from research.errors import UserError, nearest
-from research.sharding import PRESETS, Sharding
+from research.mesh import PRESETS, Sharding
 from research.verify.checks import CHECKS, Check
 from research.verify.rows import (
   BROKEN,

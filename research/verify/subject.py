@@ -17,7 +17,7 @@ from research import metrics, update
 from research.checkpoint import names, unstack
 from research.data import pipeline
 from research.experiment import Experiment, override
-from research.sharding import PRESETS, Sharding
+from research.mesh import PRESETS, Sharding
 from research.verify.rows import DoesNotApply, furthest
 from research.verify.small import bare, found, small, walk
 
@@ -210,7 +210,7 @@ def build(experiment: Experiment, sharding: Sharding, devices: int) -> update.Pr
   """The experiment on the first `devices`, its gradient kept to be looked at."""
   observed = dataclasses.replace(experiment, optimizer=Observed(experiment.optimizer))
   placed = dataclasses.replace(observed, sharding=sharding)
-  batch = update.abstract_batch(placed.data.source("train"), placed.batch_size)
+  batch = update.abstract_batch(placed)
   return update.build(placed, sharding.make_mesh(jax.devices()[:devices]), batch)
 
 
