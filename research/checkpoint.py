@@ -1,9 +1,5 @@
 """Checkpoints on Orbax: the state under plain names, one layer at a time, restored strictly.
 
-Scanned layers live in memory as one array with a leading layer axis, under a path that says so
-(`blocks/0::1/...`: every layer from 0). On disk each layer has a name of its own (`blocks/3/...`),
-so that a checkpoint does not depend on how the layers were run.
-
 With every step stands what its arrays were when it was saved: names, dtypes, shapes, fingerprints.
 What does not match them is damaged, and is moved to `quarantine` beside the steps.
 """
@@ -11,7 +7,6 @@ What does not match them is damaged, and is moved to `quarantine` beside the ste
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,50 +19,10 @@ import orbax.checkpoint as ocp
 from research import distributed
 from research.errors import IntegrityError, RunError, UserError
 from research.fingerprint import Stored, fingerprints, manifest, read_manifest
+from research.stacking import restack, unstack
 
 TRASH, QUARANTINE = ".trash", "quarantine"  # in the folder of the checkpoints
 TRIES = 3  # saves that may fail in a row
-_STACKED = re.compile(r"(\d+):\d*:(\d+)")
-
-
-def names(tree: Any) -> list[str]:
-  """The path of every leaf as `a/b/c`, in the order of `jax.tree.leaves`."""
-  return [
-    "/".join(_word(key) for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-  ]
-
-
-def unstack(tree: Any) -> dict[str, Any]:
-  """Name -> array, one entry a layer; works on arrays and on their abstract shapes."""
-  flat = {}
-  for name, leaf in zip(names(tree), jax.tree.leaves(tree), strict=True):
-    stacked = _STACKED.search(name)
-    if not stacked:
-      flat[name] = leaf
-      continue
-    start, step = map(int, stacked.groups())
-    for i in range(leaf.shape[0]):
-      layer = f"{name[: stacked.start()]}{start + i * step}{name[stacked.end() :]}"
-      flat[layer] = _layer(leaf, i)
-  return flat
-
-
-def restack(flat: dict[str, Any], like: Any) -> Any:
-  """The inverse of `unstack`: a tree shaped as `like` with the arrays of `flat`."""
-  leaves = []
-  for name, leaf in zip(names(like), jax.tree.leaves(like), strict=True):
-    stacked = _STACKED.search(name)
-    if not stacked:
-      leaves.append(flat[name])
-      continue
-    start, step = map(int, stacked.groups())
-    layers = [
-      flat[f"{name[: stacked.start()]}{start + i * step}{name[stacked.end() :]}"]
-      for i in range(leaf.shape[0])
-    ]
-    stack = jax.jit(lambda *parts: jnp.stack(parts), out_shardings=leaf.sharding)
-    leaves.append(stack(*layers))
-  return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 class Checkpoints:
@@ -292,16 +247,6 @@ class Checkpoints:
       )
 
 
-def _layer(leaf: Any, i: int) -> Any:
-  if not isinstance(leaf, jax.ShapeDtypeStruct):
-    return leaf[i]
-  sharding = leaf.sharding
-  if sharding is not None:
-    spec = jax.sharding.PartitionSpec(*sharding.spec[1:])
-    sharding = jax.sharding.NamedSharding(sharding.mesh, spec)
-  return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=sharding)
-
-
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:
   tree: dict[str, Any] = {}
   for name, leaf in flat.items():
@@ -328,10 +273,3 @@ def _say(leaf: Any) -> str:
 
 def _first_line(error: Any) -> str:
   return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-
-
-def _word(key: Any) -> str:
-  for attribute in ("key", "name", "idx"):
-    if hasattr(key, attribute):
-      return str(getattr(key, attribute))
-  return str(key)

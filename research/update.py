@@ -21,6 +21,7 @@ from research import feed, metrics, optim, sharding
 from research.errors import UserError
 from research.experiment import Experiment
 from research.nn import platform
+from research.stacking import spell
 
 
 @jax.tree_util.register_dataclass
@@ -254,7 +255,6 @@ def parameters(
   """(name, letters, shape) of every parameter, as it is traced now; '.' is a nameless dimension."""
   initialize = nn.init(experiment.objective, experiment.model)
   boxed = jax.eval_shape(initialize, jax.random.key(0), batch)["params"]
-  spell = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
   return [
     (spell(path), _letters(box), nn.meta.unbox(box).shape)
     for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from research import Experiment, Sharding, load, models, objectives, optim, update
-from research.checkpoint import unstack
 from research.data import pipeline
 from research.errors import UserError
 from research.mesh import PRESETS, RULES
 from research.nn.cross_entropy import cross_entropy
 from research.sharding import Layout, use
+from research.stacking import unstack
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "bert.npz"

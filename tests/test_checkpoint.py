@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.checkpoint import Checkpoints, names, restack, unstack
+from research.checkpoint import Checkpoints
 from research.errors import IntegrityError, UserError
 from research.fingerprint import fingerprints
 from research.mesh import Sharding
 from research.sharding import Layout
+from research.stacking import names, restack, unstack
 
 LAYOUT = Layout(Sharding().make_mesh(), Sharding().rules)
 

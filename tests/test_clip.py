@@ -13,10 +13,10 @@ import pytest
 from flax import linen as nn
 
 from research import Experiment, Sharding, models, objectives, optim, update
-from research.checkpoint import unstack
 from research.errors import UserError
 from research.mesh import PRESETS
 from research.models.clip import at_most
+from research.stacking import unstack
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "clip.npz"

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from research import distributed, load, train
-from research.checkpoint import unstack
 from research.data import pipeline
 from research.errors import RunError, UserError
 from research.mesh import Sharding
+from research.stacking import unstack
 
 FILE = '''
 """A tiny GPT, of which every read of the data leaves a file that says which process read what."""

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
   {"errors", "memory"},
   {"distributed"},
-  {"sharding", "metrics", "preemption", "fingerprint", "lock"},
+  {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking"},
   {"mesh"},
   {"nn", "feed"},
   {"models", "objectives", "data", "optim"},

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.checkpoint import restack, unstack
 from research.errors import UserError
 from research.mesh import Sharding
 from research.nn import Block, Mask, Stack
 from research.sharding import use
+from research.stacking import restack, unstack
 
 B, L, D, HIDDEN = 16, 12, 16, 48
 

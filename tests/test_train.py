@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from research import Eval, Experiment, Sharding, data, models, objectives, optim, train, update
-from research.checkpoint import unstack
 from research.errors import NumericsError, UserError
 from research.experiment import override
+from research.stacking import unstack
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 """Which rule each parameter falls under, by its path: decayed or not, frozen, at which rate.
 
-A path is what a checkpoint calls the parameter: `blocks/3/attention/query/kernel`. Layers that are
-scanned stand in memory as one array with a leading layer axis, under a path that says so
-(`blocks/0::1/...`: every layer from 0); regular expressions are matched against the layers' own
-names all the same, so that an update does not depend on how the layers were run.
+A path is what a checkpoint calls the parameter: `blocks/3/attention/query/kernel`. Regular
+expressions are matched against the layers' own names also where these are stacked (`stacking.py`),
+so that an update does not depend on how the layers were run.
 """
 
 import dataclasses
@@ -15,12 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from research import stacking
 from research.errors import UserError, nearest
+from research.stacking import spell
 
 # Matrices are told by name, not by their number of axes: those of scanned layers have one more.
 MATRICES = r"(^|/)(kernel|table|embedding)$"
 _SPLIT_INTO_HEADS = re.compile(r"(^|/)(query|key|value)/kernel$")
-_STACKED = re.compile(r"(\d+):\d*:(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,23 +106,12 @@ def layer_axes(path: Any, x: Any) -> tuple[int, ...]:
 
 def stacked(path: Any) -> int:
   """The number of leading axes that count layers: 1 under `blocks/0::1`, otherwise 0."""
-  return int(_STACKED.search(spell(path)) is not None)
-
-
-def spell(path: Any) -> str:
-  """A key path of JAX as `a/b/c`."""
-  return jax.tree_util.keystr(path, simple=True, separator="/")
+  return int(stacking.stacked(spell(path)))
 
 
 def names(path: Any, x: Any) -> list[str]:
   """The names of what an array holds: its own, or one for each of its stacked layers."""
-  name = spell(path)
-  found = _STACKED.search(name)
-  if not found:
-    return [name]
-  start, step = map(int, found.groups())
-  before, after = name[: found.start()], name[found.end() :]
-  return [f"{before}{start + i * step}{after}" for i in range(x.shape[0])]
+  return stacking.layers(spell(path), x.shape[0] if x.shape else 1)
 
 
 def by_layer(function: Callable[[str], float], path: Any, x: Any) -> float | np.ndarray:

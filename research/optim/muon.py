@@ -14,6 +14,7 @@ from jax import Array
 
 from research.errors import UserError
 from research.optim import groups
+from research.stacking import spell
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at zero: Jordan et al., 2024
 
@@ -72,7 +73,7 @@ def _axes(path: Any, x: Any) -> groups.Axes:
   axes = groups.matrix_axes(path, x)
   if axes is None:
     raise UserError(
-      f"Muon is for matrices, but {groups.spell(path)} has the shape {tuple(x.shape)}; narrow its "
+      f"Muon is for matrices, but {spell(path)} has the shape {tuple(x.shape)}; narrow its "
       f"matrices=... to names such as {groups.MATRICES!r}."
     )
   return axes

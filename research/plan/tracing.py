@@ -27,6 +27,7 @@ from research.plan import collectives
 from research.plan.trace import Buffer, Trace
 from research.plan.traffic import Traffic
 from research.sharding import axes_of
+from research.stacking import spell
 
 _PLAIN = "plain"  # no platform of that name has kernels: every product is a dot_general
 _SAVED = re.compile(r"(\w+)\[([\d,]*)\] (.*)")
@@ -107,7 +108,7 @@ class Tracing:
         microbatches=experiment.microbatches,
       ),
       largest=[
-        Buffer(_bytes(leaf), jax.tree_util.keystr(path, simple=True, separator="/"))
+        Buffer(_bytes(leaf), spell(path))
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.state)
       ],
     )

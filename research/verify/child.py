@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research import checkpoint, load, train, update
+from research import checkpoint, load, stacking, train, update
 from research.experiment import Experiment
 from research.verify.subject import Subject, one_device
 
@@ -40,7 +40,7 @@ def of_newest(experiment: Experiment, workdir: Path) -> dict[str, str]:
     state = checkpoints.restore(program.abstract)
   finally:
     checkpoints.close()
-  arrays = checkpoint.unstack(state)
+  arrays = stacking.unstack(state)
   return {name: hashlib.sha256(np.asarray(x).tobytes()).hexdigest() for name, x in arrays.items()}
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import jax
 
 from research import update
-from research.checkpoint import names
 from research.errors import UserError
 from research.mesh import PRESETS, Sharding
+from research.stacking import names
 from research.verify.rows import BROKEN, DOES_NOT_APPLY, EQUAL, DoesNotApply, Row, within
 from research.verify.subject import Subject, build, fill, observe
 

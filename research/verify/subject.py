@@ -14,10 +14,10 @@ import numpy as np
 import optax
 
 from research import metrics, update
-from research.checkpoint import names, unstack
 from research.data import pipeline
 from research.experiment import Experiment, override
 from research.mesh import PRESETS, Sharding
+from research.stacking import names, unstack
 from research.verify.rows import DoesNotApply, furthest
 from research.verify.small import bare, found, small, walk
 
