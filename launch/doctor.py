@@ -11,7 +11,7 @@ import time
 from collections import Counter
 
 from launch.machines import Topology
-from research import distributed
+from research import cluster, distributed
 from research.errors import RunError
 
 MEGABYTES = 64  # that each device sends in the trial of the interconnect
@@ -54,7 +54,7 @@ def examine(topology: Topology | None, seconds: float | None) -> int:
     RunError: the others cannot be joined, or no device can be had.
   """
   start = time.perf_counter()
-  job = distributed.job()
+  job = cluster.job()
   print(f"{socket.gethostname()}: {_membership(job)}", flush=True)
   if job and seconds:
     job = dataclasses.replace(job, seconds=seconds)
@@ -66,7 +66,7 @@ def examine(topology: Topology | None, seconds: float | None) -> int:
   return 0 if all(finding.sound for finding in findings) else 1
 
 
-def _membership(job: distributed.Job | None) -> str:
+def _membership(job: cluster.Job | None) -> str:
   if job is None:
     return "a process on its own"
   if job.coordinator is None:
@@ -74,7 +74,7 @@ def _membership(job: distributed.Job | None) -> str:
   return f"process {job.process} of {job.processes}, coordinator {job.coordinator}"
 
 
-def _findings(topology: Topology | None, job: distributed.Job | None) -> list[Finding]:
+def _findings(topology: Topology | None, job: cluster.Job | None) -> list[Finding]:
   import jax
 
   try:

@@ -1,30 +1,26 @@
-"""The `research` command. JAX is imported only by the commands that compute."""
+"""The command line of `research`: its words, its help, its exit codes."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import inspect
 import os
 import sys
 from pathlib import Path
 
-from research import __version__, memory
-from research.errors import RunError, UserError, nearest
-
-PREEMPTED = 42
+from research import __version__, commands, memory
+from research.errors import RunError
 
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs one command and returns its exit code: see `errors`."""
   _keep_compiled_programs()
-  parser, commands = _parsers()
+  parser, subparsers = _parsers()
   words = sys.argv[1:] if arguments is None else arguments
   try:
     if len(words) >= 2 and words[0] in ("run", "data") and {"-h", "--help"} & set(words):
       target = next((w for w in words[1:] if not w.startswith("-")), None)
       if target:
-        return _explain_file(target, commands[words[0]])
+        return commands.explain_file(target, subparsers[words[0]])
     options, rest = parser.parse_known_args(words)
     if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
       parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -33,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not hasattr(options, "command"):
       parser.print_help()
       return 0
-    if arguments is None and options.command in (_run, _sample):
+    if arguments is None and options.command in (commands.run, commands.sample):
       memory.restart()
     return options.command(options) or 0
   except RunError as error:
@@ -64,13 +60,13 @@ def _parsers():
     prog="research", description="Run experiments: short Python files of data, model, optimizer."
   )
   parser.add_argument("--version", action="version", version=f"research {__version__}")
-  subparsers = parser.add_subparsers(metavar="COMMAND")
-  commands = {}
+  adding = parser.add_subparsers(metavar="COMMAND")
+  subparsers = {}
 
   def command(name, function, about, epilog=None):
-    sub = subparsers.add_parser(name, help=about, description=about, epilog=epilog)
+    sub = adding.add_parser(name, help=about, description=about, epilog=epilog)
     sub.set_defaults(command=function)
-    commands[name] = sub
+    subparsers[name] = sub
     return sub
 
   def experiment(sub):
@@ -81,7 +77,7 @@ def _parsers():
 
   run = command(
     "run",
-    _run,
+    commands.run,
     "Run an experiment; run it again to resume.",
     "`research run FILE --help` shows the knobs of a file and the fields that can be overridden.",
   )
@@ -95,16 +91,20 @@ def _parsers():
   job.add_argument("--processes", type=_count, metavar="N", help="how many there are")
   job.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
 
-  describe = command("describe", _describe, "Print an experiment, field by field; runs nothing.")
+  describe = command(
+    "describe", commands.describe, "Print an experiment, field by field; runs nothing."
+  )
   experiment(describe)
 
-  data = command("data", _data, "Preview what the model will see: examples, lengths, speed.")
+  data = command(
+    "data", commands.data, "Preview what the model will see: examples, lengths, speed."
+  )
   experiment(data)
   data.add_argument("--rows", type=_count, default=3, help="examples to show (default: 3)")
 
   explain = command(
     "explain",
-    _explain,
+    commands.explain,
     "Show on a mesh, for every parameter, the rule that splits it and what a device holds.",
     "It exits with 2 where a rule matches nothing, or a large array is split by none.",
   )
@@ -114,7 +114,7 @@ def _parsers():
 
   verify = command(
     "verify",
-    _verify,
+    commands.verify,
     "Check an experiment, made small: masks, batches, devices, decoding, resuming.",
     "Exit codes: 0 all hold, 1 an invariant is broken, 2 your mistake. A file's smoke() is taken "
     "where it has one and nothing else is asked for.",
@@ -130,7 +130,7 @@ def _parsers():
     "(default: every preset)",
   )
 
-  sample = command("sample", _sample, "Let the model of a run write text.")
+  sample = command("sample", commands.sample, "Let the model of a run write text.")
   sample.add_argument("workdir", type=Path)
   sample.add_argument("--prompt", help="text to continue; - reads it from standard input")
   sample.add_argument("--prompt-file", type=Path, help="file with the text to continue")
@@ -146,7 +146,7 @@ def _parsers():
 
   plan = command(
     "plan",
-    _plan,
+    commands.plan,
     "Compile an experiment for machines that are not here: memory, time, what is sent.",
     "It exits with 1 where something does not fit. Topologies: v5e:16x16, v5p:4x4x8, v6e:16x16, "
     "v4:4x4x4, 2xv5e:16x16 (two slices), h100:8x8 (hosts x GPUs).",
@@ -163,183 +163,19 @@ def _parsers():
   plan.add_argument("--timeout", type=float, default=900, help="seconds for a compilation")
   plan.add_argument("--out", type=Path, help="folder of the pages (default: runs/plans)")
 
-  report = command("report", _report, "Write report.html of a run: curves, baselines, samples.")
+  report = command(
+    "report", commands.report, "Write report.html of a run: curves, baselines, samples."
+  )
   report.add_argument("workdir", type=Path)
 
-  bench = command("bench", _bench, "Time training and decoding against their peers.")
+  bench = command("bench", commands.bench, "Time training and decoding against their peers.")
   bench.add_argument("kind", nargs="?", default="train", choices=("train", "decode"))
   bench.add_argument("--rounds", type=_count, default=5, help="interleaved rounds (default: 5)")
   sizes = ("tiny", "mini", "small")
   bench.add_argument("--size", default="mini", choices=sizes, help="small is GPT-2 124M")
   bench.add_argument("--peers", action="store_true", help="also PyTorch and Hugging Face")
   bench.add_argument("--peer-python", type=Path, help="interpreter that has torch, transformers")
-  return parser, commands
-
-
-def _run(options) -> int:
-  from research import distributed, load
-
-  recipe = load.recipe(options.file, options.words)
-  experiments = _named(recipe.experiments(), options.only)
-  codes = []
-  job = distributed.job(options.coordinator, options.processes, options.process)
-  with distributed.joined(job):
-    for experiment in experiments:
-      workdir = options.workdir or Path("runs") / experiment.name
-      if options.workdir and len(experiments) > 1:
-        workdir = options.workdir / experiment.name
-      codes.append(_run_one(recipe, experiment, workdir))
-      if codes[-1] == PREEMPTED:
-        break
-  return max(codes)
-
-
-def _named(experiments: list, name: str | None) -> list:
-  """Those of this name, or all where none is given."""
-  found = [experiment for experiment in experiments if name in (None, experiment.name)]
-  if not found:
-    names = [experiment.name for experiment in experiments]
-    raise UserError(
-      f"--only {name}: the file names no such experiment.{nearest(name, names)} "
-      f"It names {', '.join(names)}."
-    )
-  return found
-
-
-def _run_one(recipe, experiment, workdir: Path) -> int:
-  from research import distributed, load, lock
-
-  load.check_name(experiment)
-  with lock.alone_in(workdir):
-    with distributed.together("opening the run folder"):
-      if distributed.first():
-        load.remember(workdir, recipe, experiment)
-    from research import report
-    from research.fit import fit
-    from research.train import train
-
-    finished = (fit if experiment.optimizer is None else train)(experiment, workdir)
-    with distributed.together("writing the report"):
-      if distributed.first():
-        page = report.write(workdir)
-        for name, values in finished.evaluations.items():
-          shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
-          print(f"{experiment.name} {name} at step {finished.step}: {shown}")
-        print(f"report: {page}")
-  return 0 if finished.complete else PREEMPTED
-
-
-def _describe(options) -> int:
-  from research import load
-
-  for experiment in load.recipe(options.file, options.words).experiments():
-    for path, text in experiment.describe().items():
-      print(f"{path}: {text}")
-  return 0
-
-
-def _explain(options) -> int:
-  from research import explain, load
-  from research.mesh import Sharding
-
-  experiment = load.recipe(options.file, options.words).experiment()
-  if options.mesh:
-    mesh = Sharding.parse(options.mesh).mesh
-    sharding = dataclasses.replace(experiment.sharding, mesh=mesh)
-    experiment = dataclasses.replace(experiment, sharding=sharding)
-  return explain.show(experiment, options.devices)
-
-
-def _data(options) -> int:
-  from research import data, load
-
-  data.preview(load.recipe(options.file, options.words).experiment().data, rows=options.rows)
-  return 0
-
-
-def _verify(options) -> int:
-  if "jax" not in sys.modules:
-    _fake_devices(8)
-  from research import verify
-
-  return verify.exit_code(
-    verify.verify(options.file, options.words, only=options.only, meshes=options.mesh)
-  )
-
-
-def _fake_devices(count: int) -> None:
-  """Tells a JAX that has not started to make devices of this CPU, and to compile in a hurry."""
-  os.environ.setdefault("JAX_PLATFORMS", "cpu")
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # how it partitions is not our subject
-  flags = [
-    f"--xla_force_host_platform_device_count={count}",
-    # Almost all of the time goes into compiling; what is compiled runs for milliseconds.
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-  ]
-  os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
-
-
-def _sample(options) -> int:
-  from research.sample import sample
-
-  return sample(options)
-
-
-def _plan(options) -> int:
-  os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning wakes no accelerator that is here
-  from research import plan
-
-  return plan.run(
-    options.file,
-    options.words,
-    topologies=options.topology,
-    tokens=options.tokens,
-    search=options.search,
-    estimate=options.estimate,
-    price=options.price,
-    options=options.option,
-    timeout=options.timeout,
-    out=options.out,
-  )
-
-
-def _report(options) -> int:
-  from research import report
-
-  print(report.write(options.workdir))
-  return 0
-
-
-def _bench(options) -> int:
-  from research import bench
-
-  return bench.run(options)
-
-
-def _explain_file(target: str, parser) -> int:
-  """`research run FILE --help`: the file's contract, its knobs, and what can be overridden."""
-  from research import load
-
-  recipe = load.recipe(target)
-  function = load.functions(recipe.path)[recipe.function]
-  module = inspect.getmodule(function) or sys.modules[function.__module__]
-  print(inspect.cleandoc(module.__doc__ or f"{target}: no description"))
-  print(f"\nusage: {parser.format_usage().removeprefix('usage: ').strip()}")
-  print(f"\nfunctions: {', '.join(load.functions(recipe.path))}")
-  print(f"\nknobs of {recipe.function} (name=value):")
-  parameters = inspect.signature(function).parameters.values()
-  for knob in parameters:
-    default = "needed" if knob.default is knob.empty else repr(knob.default)
-    print(f"  {knob.name:<28} {default}")
-  needed = [knob for knob in parameters if knob.default is knob.empty]
-  if any(knob.annotation not in (str, "str") for knob in needed):
-    return 0
-  recipe = dataclasses.replace(recipe, knobs={knob.name: knob.name.upper() for knob in needed})
-  print("\nfields that dotted names override (path=value), as the defaults make them:")
-  for path, text in recipe.experiments()[0].describe().items():
-    print(f"  {path:<36} {text}")
-  return 0
+  return parser, subparsers
 
 
 def _words(text: str) -> list[str]:

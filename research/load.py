@@ -12,9 +12,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
-import json
-import platform
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,10 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import UserError, nearest
-from research.experiment import BOOKKEEPING, Experiment, check, override
-
-RESULTS = ("metrics.jsonl", "checkpoints", "model.npz")  # a folder without them holds no run yet
-WRITES = ("model", "average")  # the fields on which what a trained model writes depends
+from research.experiment import Experiment, check, override
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,112 +151,6 @@ def literal(text: str) -> Any:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError, MemoryError, RecursionError):
     return text
-
-
-def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
-  """The experiment of a run folder, rebuilt from the file and words that it remembers.
-
-  Raises:
-    UserError: no run there, or the file now describes another experiment.
-  """
-  record = read_record(workdir)
-  try:
-    made = Recipe(
-      Path(record["file"]),
-      record["function"],
-      {k: literal(v) for k, v in record["knobs"].items()},
-      {k: literal(v) for k, v in record["overrides"].items()},
-    )
-    name, description = record["name"], record["description"]
-  except (KeyError, TypeError, AttributeError) as error:
-    raise UserError(
-      f"{workdir}/experiment.json lacks {error}; the run cannot be opened."
-    ) from error
-  for experiment in made.experiments():
-    if experiment.name == name:
-      break
-  else:
-    raise UserError(f"{made.path} no longer names the experiment {name!r} of {workdir}.")
-  different = _within(differences(description, experiment.describe()), WRITES)
-  if different:
-    raise UserError(
-      f"{made.path} has changed since {workdir} was run: {'; '.join(different[:4])}; "
-      "change it back, or run it again with another --workdir."
-    )
-  return experiment, record
-
-
-def read_record(workdir: Path) -> dict[str, Any]:
-  """What `experiment.json` in a run folder says; UserError when it is missing or damaged."""
-  path = Path(workdir) / "experiment.json"
-  if not path.is_file():
-    raise UserError(f"{workdir} holds no run (no experiment.json); give the --workdir of one.")
-  try:
-    return json.loads(path.read_text())
-  except (ValueError, OSError) as error:
-    raise UserError(f"{path} cannot be read: {error}.") from error
-
-
-def check_name(experiment: Experiment) -> None:
-  """UserError where the name is none of which a folder can be made."""
-  if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)*", experiment.name):
-    raise UserError(f"name={experiment.name!r}: use letters, digits, '_', '-' and '.'.")
-
-
-def remember(workdir: Path, recipe: Recipe, experiment: Experiment) -> None:
-  """Writes `experiment.json`, or checks that the run already there is of the same experiment.
-
-  Raises:
-    UserError: the folder cannot be written, or holds the run of another experiment.
-  """
-  path = Path(workdir) / "experiment.json"
-  if path.is_file() and any((Path(workdir) / name).exists() for name in RESULTS):
-    changes = differences(read_record(workdir).get("description", {}), experiment.describe())
-    different = [text for text in changes if text not in _within(changes, BOOKKEEPING)]
-    if different:
-      more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-      raise UserError(
-        f"{workdir} holds the run of another experiment ({'; '.join(different[:3])}{more}); "
-        "give the same arguments to resume it, or another --workdir."
-      )
-  record = {
-    "name": experiment.name,
-    "file": str(recipe.path.resolve()),
-    "function": recipe.function,
-    "knobs": {name: repr(value) for name, value in recipe.knobs.items()},
-    "overrides": {name: repr(value) for name, value in recipe.overrides.items()},
-    "description": experiment.describe(),
-    "command": recipe.command(workdir),
-    "versions": {
-      name: importlib.metadata.version(name)
-      for name in ("jax", "flax", "optax", "orbax-checkpoint", "grain")
-    },
-    "python": platform.python_version(),
-  }
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1))
-    temporary.replace(path)
-  except OSError as error:
-    raise UserError(
-      f"{workdir} cannot be written: {error.strerror}; give another --workdir."
-    ) from error
-
-
-def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
-  """`path: old -> new` for every field that differs between two descriptions."""
-  missing = "(none)"
-  return [
-    f"{path}: {old.get(path, missing)} -> {new.get(path, missing)}"
-    for path in {**old, **new}
-    if old.get(path) != new.get(path)
-  ]
-
-
-def _within(changes: list[str], fields: Sequence[str]) -> list[str]:
-  """Those of `differences` that are in the named fields of an experiment."""
-  return [text for text in changes if text.split(":")[0].split(".")[0] in fields]
 
 
 def _public(module: Any) -> dict[str, Callable[..., Any]]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research import checkpoint, fit, generate, load, memory
+from research import checkpoint, fit, generate, memory, record
 from research.data import load_vocabulary, vocabulary
 from research.errors import UserError
 from research.experiment import Experiment
@@ -36,7 +36,7 @@ def sample(options: argparse.Namespace) -> int:
   """
   prompt, sampler = read_prompt(options), choose_sampler(options)
   memory.keep()
-  experiment, _ = load.open_run(options.workdir)
+  experiment, _ = record.open_run(options.workdir)
   words = open_vocabulary(experiment, options.workdir)
   full = write(
     continuations(experiment, options, opening(words, prompt), sampler, words.end),

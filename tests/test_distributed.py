@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 
-from research import distributed, load, train
+from research import cluster, distributed, load, train
 from research.data import pipeline
 from research.errors import RunError, UserError
 from research.mesh import Sharding
@@ -333,15 +333,15 @@ NAMED = {
   "RESEARCH_PROCESS": "3",
 }
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_LOCALID": "0"}
-FOUND = distributed.Job()
+FOUND = cluster.Job()
 
 
 @pytest.mark.parametrize(
   ("environment", "expected"),
   [
     ({}, None),
-    (NAMED, distributed.Job("10.0.0.1:1234", 4, 3)),
-    ({**NAMED, "RESEARCH_JOIN_SECONDS": "600"}, distributed.Job("10.0.0.1:1234", 4, 3, 600)),
+    (NAMED, cluster.Job("10.0.0.1:1234", 4, 3)),
+    ({**NAMED, "RESEARCH_JOIN_SECONDS": "600"}, cluster.Job("10.0.0.1:1234", 4, 3, 600)),
     ({"RESEARCH_PROCESSES": "1"}, None),
     ({**SLURM, "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, FOUND),
     ({**SLURM, "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, None),
@@ -356,11 +356,11 @@ FOUND = distributed.Job()
   ids=str,
 )
 def test_a_job_is_known_by_the_environment(environment, expected):
-  assert distributed.job(environment={"JAX_PLATFORMS": "cpu", **environment}) == expected
+  assert cluster.job(environment={"JAX_PLATFORMS": "cpu", **environment}) == expected
 
 
 def test_flags_come_before_the_environment():
-  assert distributed.job("b:2", 2, 0, environment=NAMED) == distributed.Job("b:2", 2, 0)
+  assert cluster.job("b:2", 2, 0, environment=NAMED) == cluster.Job("b:2", 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -377,11 +377,11 @@ def test_flags_come_before_the_environment():
 )
 def test_half_a_job_says_what_is_missing(environment, told):
   with pytest.raises(UserError, match=told):
-    distributed.job(environment=environment)
+    cluster.job(environment=environment)
 
 
 def test_a_process_on_its_own_does_not_load_jax():
-  code = "import sys; from research import distributed as d; d.job(); print('jax' in sys.modules)"
+  code = "import sys; from research import cluster; cluster.job(); print('jax' in sys.modules)"
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == "False"
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Floors from the ground up; a file may import from lower floors, and from its own package.
 FLOORS = [
   {"errors", "memory"},
+  {"cluster"},
   {"distributed"},
   {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking"},
   {"mesh"},
@@ -22,7 +23,9 @@ FLOORS = [
   {"update"},
   {"train"},
   {"load", "bench", "report"},
+  {"record"},
   {"sample", "verify", "plan", "explain"},
+  {"commands"},
   {"cli"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}

@@ -7,6 +7,7 @@ import pytest
 from research import load
 from research.cli import main
 from research.errors import UserError
+from research.record import open_run, remember
 
 FILE = '''"""A file under test."""
 
@@ -118,8 +119,8 @@ def test_help_of_a_file_that_needs_a_file_shows_fields_all_the_same(file, capsys
 
 def test_a_run_folder_remembers_its_experiment(file, tmp_path):
   recipe = load.recipe(str(file), ["width=16", "optimizer.b2=0.95"])
-  load.remember(tmp_path / "run", recipe, recipe.experiment())
-  again, record = load.open_run(tmp_path / "run")
+  remember(tmp_path / "run", recipe, recipe.experiment())
+  again, record = open_run(tmp_path / "run")
   assert again.describe() == recipe.experiment().describe()
   assert "width=16" in record["command"]
 
@@ -127,17 +128,17 @@ def test_a_run_folder_remembers_its_experiment(file, tmp_path):
 def test_a_run_folder_refuses_another_experiment(file, tmp_path):
   recipe = load.recipe(str(file))
   other = load.recipe(str(file), ["width=16"])
-  load.remember(tmp_path / "run", other, other.experiment())
-  load.remember(tmp_path / "run", recipe, recipe.experiment())  # nothing was run yet
+  remember(tmp_path / "run", other, other.experiment())
+  remember(tmp_path / "run", recipe, recipe.experiment())  # nothing was run yet
   (tmp_path / "run" / "metrics.jsonl").touch()
   with pytest.raises(UserError, match=r"another experiment \(model.width: 32 -> 16\)"):
-    load.remember(tmp_path / "run", other, other.experiment())
+    remember(tmp_path / "run", other, other.experiment())
   more = load.recipe(str(file), ["log_every=1"])
-  load.remember(tmp_path / "run", more, more.experiment())  # bookkeeping may change
+  remember(tmp_path / "run", more, more.experiment())  # bookkeeping may change
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"file": 3})])
 def test_a_damaged_run_folder_is_told(tmp_path, content, capsys):
   (tmp_path / "experiment.json").write_text(content)
   with pytest.raises(UserError):
-    load.open_run(tmp_path)
+    open_run(tmp_path)
