@@ -60,7 +60,10 @@ def test_what_another_try_cannot_mend_gets_none(tmp_path, code):
 
 
 def test_a_mistake_counts_more_than_the_deaths_it_causes(tmp_path):
-  script = '[ "$RESEARCH_PROCESS" = 0 ] && kill -6 $$; trap "exit 2" TERM; sleep 60 & wait'
+  script = (
+    'if [ "$RESEARCH_PROCESS" = 0 ]; then until [ -e "$here/ready" ]; do sleep 0.05; done; '
+    'kill -6 $$; fi; trap "exit 2" TERM; touch "$here/ready"; sleep 60 & wait'
+  )
   assert supervise(script, here=str(tmp_path)) == 2
   assert tries(tmp_path) == 1
 
