@@ -103,8 +103,11 @@ def _judge(folder: Path, found: list[int]) -> str:
   from research.checkpoint import Checkpoints
 
   said = io.StringIO()
-  with contextlib.redirect_stderr(said), Checkpoints(folder, keep=9) as checkpoints:
-    restored = checkpoints.restore_newest(steps.like())
+  try:
+    with contextlib.redirect_stderr(said), Checkpoints(folder, keep=9) as checkpoints:
+      restored = checkpoints.restore_newest(steps.like())
+  except Exception as error:
+    return f"{type(error).__name__}: {error}"
   if restored is None:
     return "restored nothing"
   step, state = restored

@@ -22,7 +22,8 @@ def like() -> dict[str, Any]:
   """What `state` returns as shapes, on one device."""
   import jax
 
-  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+  place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(state, 0)
   )
