@@ -16,7 +16,16 @@ from research.nn.cross_entropy import unembed
 from research.nn.history import History
 from research.nn.layers import Dropout, Embed
 from research.nn.positions import LearnedPositions
-from research.nn.transformer import ACTIVATIONS, LAYERS, NORM_POSITIONS, NORMS, REMAT, Block, Stack
+from research.nn.transformer import (
+  ACTIVATIONS,
+  GATED,
+  LAYERS,
+  NORM_POSITIONS,
+  NORMS,
+  REMAT,
+  Block,
+  Stack,
+)
 from research.sharding import constrain
 
 POSITIONS = ("learned", "rotary")
@@ -71,7 +80,7 @@ class GPT(nn.Module):
     residual = 1 / (2 * self.depth) ** 0.5 if self.norm_position == "pre" else 1.0
     out_init = nn.initializers.normal(STANDARD_DEVIATION * residual)
     hidden = 4 * self.width
-    if self.activation == "swiglu":
+    if self.activation in GATED:
       hidden = -(-8 * self.width // (3 * 64)) * 64
     blocks = tuple(
       Block(

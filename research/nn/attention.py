@@ -28,6 +28,7 @@ class Attention(nn.Module):
     key_size: of one head; the width divided by `heads` where not given.
     rotary: the base of rotary positions of a text to itself; none where not given.
     bias: of the four projections.
+    scaled: whether scores are divided by sqrt(K); otherwise queries begin smaller (T5).
     dropout: of the attention weights.
     kernel_init, out_init: of the first three kernels, and of the last.
   """
@@ -37,6 +38,7 @@ class Attention(nn.Module):
   key_size: int | None = None
   rotary: float | None = None
   bias: bool = True
+  scaled: bool = True
   dropout: float = 0.0
   kernel_init: Initializer | None = None
   out_init: Initializer | None = None
@@ -48,14 +50,24 @@ class Attention(nn.Module):
     memory_BMD: Array | None = None,
     mask: Mask | None = None,
     positions_BL: Array | None = None,
+    bias_BHLM: Array | None = None,
   ) -> Array:
-    """(B, L, D) -> (B, L, D); `positions_BL` are needed for rotary positions only."""
+    """(B, L, D) -> (B, L, D).
+
+    Args:
+      x_BLD: what asks.
+      memory_BMD: what is looked at; `x_BLD` itself where not given.
+      mask: who sees whom.
+      positions_BL: for rotary positions only.
+      bias_BHLM: added to the scores, of one row or of B; see `positions.RelativeBias`.
+    """
     D, H, G = x_BLD.shape[-1], self.heads, self.kv_heads or self.heads
     K = self.key_size or D // H
     shared = {"bias": self.bias, "init": self.kernel_init, "K": K}
+    query_init = self.kernel_init if self.scaled else _smaller(self.kernel_init, K)
     keeping = self.is_mutable_collection("cache") and not self.is_initializing()
 
-    query = project("BLD,DHK->BLHK", **shared, H=H, name="query")
+    query = project("BLD,DHK->BLHK", **{**shared, "init": query_init}, H=H, name="query")
     key = project("BMD,DGK->BMGK", **shared, G=G, name="key")
     value = project("BMD,DGK->BMGK", **shared, G=G, name="value")
     if memory_BMD is None:
@@ -77,7 +89,9 @@ class Attention(nn.Module):
         self.put_variable("cache", "values", v_BMGK)
 
     q_BLHK, k_BMGK, v_BMGK = checkpoint_name((q_BLHK, k_BMGK, v_BMGK), "qkv")
-    y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout))
+    if not self.scaled:  # what every kernel divides by
+      q_BLHK *= K**0.5
+    y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout), bias_BHLM)
     out = project("BLHK,HKD->BLD", D=D, bias=self.bias, init=self.out_init, name="out")
     return checkpoint_name(out(y_BLHK), "projected")
 
@@ -96,13 +110,14 @@ def attend(
   v_BMGK: Array,
   mask: Mask | None = None,
   dropout: Dropout | None = None,
+  bias_BHLM: Array | None = None,
 ) -> Array:
-  """softmax(q k / sqrt(K)) v under a mask, the softmax in float32: (B, L, H, K).
+  """softmax(q k / sqrt(K) + bias) v under a mask, the softmax in float32: (B, L, H, K).
 
   Each of the G key/value heads serves H / G neighbouring query heads. A query that sees nothing
-  gets zeros.
+  gets zeros. No kernel takes a bias.
   """
-  if dropout is None or not dropout.acts():
+  if bias_BHLM is None and (dropout is None or not dropout.acts()):
     y_BLHK = _by_kernel(q_BLHK, k_BMGK, v_BMGK, mask)
     if y_BLHK is not None:
       return y_BLHK
@@ -113,6 +128,8 @@ def attend(
     "BLGRK,BMGK->BGRLM", q_BLGRK, k_BMGK, preferred_element_type=jnp.float32
   )
   scores_BGRLM *= K**-0.5
+  if bias_BHLM is not None:
+    scores_BGRLM += bias_BHLM.reshape(-1, G, H // G, L, M)
   if mask is None:
     weights_BGRLM = jax.nn.softmax(scores_BGRLM)
   else:
@@ -124,6 +141,12 @@ def attend(
     weights_BGRLM = dropout(weights_BGRLM)
   y_BLGRK = jnp.einsum("BGRLM,BMGK->BLGRK", weights_BGRLM.astype(v_BMGK.dtype), v_BMGK)
   return checkpoint_name(y_BLGRK.reshape(B, L, H, K), "attended")
+
+
+def _smaller(init: Initializer | None, K: int) -> Initializer:
+  """Queries that need no division of the scores, and learn as fast as if there was one."""
+  init = init or nn.initializers.lecun_normal(in_axis=0, out_axis=(1, 2))
+  return lambda *arguments: K**-0.5 * init(*arguments)
 
 
 def _by_kernel(q_BLHK: Array, k_BMGK: Array, v_BMGK: Array, mask: Mask | None) -> Array | None:

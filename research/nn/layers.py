@@ -7,6 +7,7 @@ The letters, in variable suffixes (`x_BLD`), equations and sharding rules alike:
   H heads        G key/value heads   K key size          R query heads of each key/value head
   Y X rows and columns               C channels          P patch values
   J batch again, where its examples are compared with one another
+  U buckets of distances between tokens
 
 A weight's letters are its logical axes: it is stored in a box that carries them, and the rules of
 an experiment map them to the axes of a mesh. Parameters are float32; layers follow the dtype of

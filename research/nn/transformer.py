@@ -26,8 +26,11 @@ ACTIVATIONS = {
   "gelu": jax.nn.gelu,  # by tanh, as in GPT
   "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
   "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP
+  "swish": jax.nn.silu,
   "swiglu": jax.nn.silu,  # of the gate; Shazeer, 2020
+  "geglu": jax.nn.gelu,
 }
+GATED = ("swiglu", "geglu")
 LAYERS = ("auto", "scan", "loop")
 _SAVED = jax.checkpoint_policies
 REMAT = {
@@ -44,8 +47,10 @@ class Block(nn.Module):
   """One layer: attention to itself, to a memory where one is given, and an MLP, each residual.
 
   Attributes:
-    heads, kv_heads, rotary, bias, dropout, kernel_init, out_init: as of `Attention`.
+    heads, kv_heads, key_size, rotary, bias, scaled, kernel_init, out_init: as of `Attention`.
     hidden: width of the MLP.
+    dropout: of what each residual branch adds.
+    attention_dropout: of the attention weights; as `dropout` where not given.
     norm: "layer" or "rms".
     norm_position: "pre", x + f(norm(x)), or "post", norm(x + f(x)) (Vaswani et al., GPT-1).
     activation: of the MLP, one of `ACTIVATIONS`.
@@ -55,13 +60,16 @@ class Block(nn.Module):
   heads: int
   hidden: int
   kv_heads: int | None = None
+  key_size: int | None = None
   norm: str = "layer"
   norm_position: str = "pre"
   activation: str = "gelu"
   rotary: float | None = None
   window: int | None = None
   bias: bool = True
+  scaled: bool = True
   dropout: float = 0.0
+  attention_dropout: float | None = None
   epsilon: float = 1e-5
   kernel_init: Initializer | None = None
   out_init: Initializer | None = None
@@ -74,17 +82,20 @@ class Block(nn.Module):
     positions_BL: Array | None = None,
     memory_BMD: Array | None = None,
     memory_mask: Mask | None = None,
+    bias_BHLM: Array | None = None,
   ) -> Array:
-    """(B, L, D) -> (B, L, D)."""
+    """(B, L, D) -> (B, L, D); the bias is of the attention to itself."""
     inits = {"kernel_init": self.kernel_init, "out_init": self.out_init}
-    shared = {"bias": self.bias, "dropout": self.dropout, **inits}
-    attention = Attention(self.heads, self.kv_heads, rotary=self.rotary, **shared, name="attention")
+    dropout = self.dropout if self.attention_dropout is None else self.attention_dropout
+    shared = {"bias": self.bias, "scaled": self.scaled, "dropout": dropout, **inits}
+    heads = (self.heads, self.kv_heads, self.key_size)
+    attention = Attention(*heads, rotary=self.rotary, **shared, name="attention")
     if self.window is not None:
       mask = (mask or Mask()).narrow(self.window)
     x_BLD = constrain(x_BLD, "BLD")
-    x_BLD = self._residual(x_BLD, attention, None, mask, positions_BL)
+    x_BLD = self._residual(x_BLD, attention, None, mask, positions_BL, bias_BHLM)
     if memory_BMD is not None:
-      attention = Attention(self.heads, self.kv_heads, **shared, name="cross_attention")
+      attention = Attention(*heads, **shared, name="cross_attention")
       x_BLD = self._residual(x_BLD, attention, memory_BMD, memory_mask)
     mlp = MLP(self.hidden, self.activation, self.bias, **inits, name="mlp")
     return self._residual(x_BLD, mlp)
@@ -110,7 +121,7 @@ class MLP(nn.Module):
   def __call__(self, x_BLD: Array) -> Array:
     D = x_BLD.shape[-1]
     shared = {"bias": self.bias, "init": self.kernel_init, "F": self.hidden}
-    names = ("gate", "up") if self.activation == "swiglu" else ("up",)
+    names = ("gate", "up") if self.activation in GATED else ("up",)
     ways = [project("BLD,DF->BLF", **shared, name=name) for name in names]
     *gate, up_BLF = settle_gradient(checkpoint_name(project_all(x_BLD, *ways), "hidden"))
     hidden_BLF = settle(_activate(self.activation, *settle(gate), up_BLF))
