@@ -8,6 +8,9 @@ it again.
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+LONGEST = 200  # letters of what is shown of a value, or of another library's error
 
 
 class RunError(Exception):
@@ -38,3 +41,22 @@ def nearest(word: str, words: Iterable[str]) -> str:
   """` Did you mean 'width'?` for the closest of `words`, or nothing when none is close."""
   close = difflib.get_close_matches(word, list(words), n=1)
   return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: Any) -> str:
+  """A value as Python writes it, cut where it is long."""
+  try:
+    return _cut(repr(value))
+  except Exception:  # repr is the user's code, too
+    return f"a {type(value).__name__}"
+
+
+def reason(error: BaseException) -> str:
+  """What another library says of a failure, in one line that begins with its kind."""
+  said = " ".join(str(error).split()).rstrip(".")
+  kind = type(error).__name__
+  return _cut(f"{kind}: {said}" if said else kind)
+
+
+def _cut(text: str) -> str:
+  return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

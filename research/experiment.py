@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from research.errors import UserError, nearest
+from research.errors import UserError, nearest, shown
 from research.mesh import Sharding
 
 # Fields of a run that change what is recorded or where it runs, but not what is computed.
@@ -118,7 +118,9 @@ def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
   if parts is None or head not in parts:
     at = whole.rsplit(".".join(path), 1)[0].rstrip(".") or "the experiment"
     if parts is None:
-      raise UserError(f"{whole}: {at} is {value!r}, which has no fields; set {at}=... itself.")
+      raise UserError(
+        f"{whole}: {at} is {shown(value)}, which has no fields; set {at}=... itself."
+      )
     raise UserError(
       f"{whole}: {at} has no {head!r}.{nearest(head, parts)} "
       f"It has {', '.join(parts) or 'nothing'}."
@@ -127,7 +129,7 @@ def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
     return _with(value, head, _replace(parts[head], rest, new, whole))
   new = check(new, parts[head], _hint(value, head), whole)
   if new == parts[head] and type(new) is type(parts[head]):
-    raise UserError(f"{whole}={new!r} changes nothing: it is {parts[head]!r} already; drop it.")
+    raise UserError(f"{whole}={shown(new)} changes nothing: it is that already; drop it.")
   return _with(value, head, new)
 
 
@@ -150,23 +152,47 @@ def _hint(value: Any, name: str) -> Any:
     return None
 
 
+_UNIONS = (typing.Union, types.UnionType)
+
+
+def check_field(component: Any, name: str, value: Any, path: str) -> None:
+  """UserError where a field that is annotated as a number, a text or a truth holds another."""
+  hint = _hint(component, name)
+  plain = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
+  if not set(plain) <= {int, float, str, bool, type(None)} or _allows(hint, value):
+    return
+  if isinstance(value, int) and not isinstance(value, bool) and float in plain:
+    return
+  raise UserError(_mismatch(path, value, hint))
+
+
 def check(new: Any, old: Any, hint: Any, path: str) -> Any:
   """`new` as a value for a field that holds `old` and is annotated with `hint`, or a UserError."""
   if isinstance(new, str) and isinstance(old, Sharding):
     return Sharding.parse(new)
   if fields(old) is not None and fields(new) is None and not _allows(hint, new):
     raise UserError(
-      f"{path}={new!r}: it is a {type(old).__name__}; set its fields: "
+      f"{path}={shown(new)}: it is a {type(old).__name__}; set its fields: "
       + ", ".join(f"{path}.{name}" for name in list(fields(old))[:8])
       + "."
     )
   allowed = _allows(hint, new) if hint is not None else _same_kind(old, new)
   if not allowed:
     if isinstance(new, int) and not isinstance(new, bool) and _allows(hint or type(old), 1.0):
-      return float(new)
-    wanted = _say(type(old) if hint is None else hint)
-    raise UserError(f"{path}={new!r} is {_article(type(new).__name__)}; {path} is {wanted}.")
+      return _fraction(new, path)
+    raise UserError(_mismatch(path, new, type(old) if hint is None else hint))
   return new
+
+
+def _fraction(new: int, path: str) -> float:
+  try:
+    return float(new)
+  except OverflowError as error:
+    raise UserError(f"{path}={shown(new)} is larger than any fraction; give less.") from error
+
+
+def _mismatch(path: str, value: Any, hint: Any) -> str:
+  return f"{path}={shown(value)} is {_article(type(value).__name__)}; {path} is {_say(hint)}."
 
 
 def _same_kind(old: Any, new: Any) -> bool:
@@ -178,7 +204,7 @@ def _allows(hint: Any, value: Any) -> bool:
   if hint is None or hint is Any:
     return hint is Any and fields(value) is not None
   origin = typing.get_origin(hint)
-  if origin in (typing.Union, types.UnionType):
+  if origin in _UNIONS:
     return any(_allows(type(None) if h is None else h, value) for h in typing.get_args(hint))
   if origin is typing.Literal:
     return value in typing.get_args(hint)
@@ -202,7 +228,7 @@ def _allows(hint: Any, value: Any) -> bool:
 def _say(hint: Any) -> str:
   if typing.get_origin(hint) is typing.Literal:
     return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+  if typing.get_origin(hint) in _UNIONS:
     return " or ".join(_say(h) for h in typing.get_args(hint))
   if hint is type(None):
     return "None"

@@ -9,17 +9,22 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
-import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.errors import UserError, nearest
+from research.errors import RunError, UserError, nearest, reason, shown
 from research.experiment import Experiment, check, override
+from research.preflight import parts
+
+MOST = 10_000  # experiments that a function may yield; more are a loop that does not end
+LISTED = 12  # files or functions that are named where one was not found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +62,19 @@ class Recipe:
 
   def experiments(self) -> list[Experiment]:
     """All experiments that it names, with the overrides applied to each."""
-    function = functions(self.path)[self.function]
-    value = function(**_checked(function, self.knobs, self.path))
-    values = list(value) if isinstance(value, Iterable) else [value]
-    for item in values:
-      if not isinstance(item, Experiment):
+    function = _function(self.path, self.function)
+    made = _called(function, _checked(function, self.knobs, self.path), self.path)
+    made = [override(item, self.overrides) for item in made]
+    names: set[str] = set()
+    for item in made:
+      parts(item)
+      if item.name in names:
         raise UserError(
-          f"{self.path}:{self.function} returned {item!r}; it must return an Experiment "
-          "or yield several."
+          f"{self.path}:{self.function} yields two experiments with the name {item.name!r}; each "
+          "has a folder of its name, so give them different ones."
         )
-    return [override(item, self.overrides) for item in values]
+      names.add(item.name)
+    return made
 
 
 def recipe(target: str, words: Sequence[str] = ()) -> Recipe:
@@ -76,21 +84,15 @@ def recipe(target: str, words: Sequence[str] = ()) -> Recipe:
     UserError: no such file or function, or a word that is not `name=value`.
   """
   path, _, function = target.partition(":")
-  available = functions(Path(path))
-  function = function or ("experiment" if "experiment" in available else "")
-  if function not in available:
-    raise UserError(
-      f"{path} has no function {function or 'experiment'!r}.{nearest(function, available)} "
-      f"It has {', '.join(available) or 'none'}."
-    )
+  function = function or "experiment"
   knobs, overrides = {}, {}
-  names = inspect.signature(available[function]).parameters
+  names = inspect.signature(_function(Path(path), function)).parameters
   for word in words:
     name, equals, text = word.partition("=")
     if not equals and word.isidentifier() and type(_default(names.get(word))) is bool:
       text = "True"  # `full` alone switches the knob on
     elif not equals or not name:
-      raise UserError(f"{word!r} is not name=value; write for example steps=100.")
+      raise UserError(f"{shown(word)} is not name=value; write for example steps=100.")
     target_of = overrides if "." in name or name not in names else knobs
     if name in knobs or name in overrides:
       raise UserError(f"{name} is given twice; drop one.")
@@ -112,15 +114,14 @@ def functions(path: Path) -> dict[str, Callable[..., Any]]:
   Raises:
     UserError: the file is missing, is not Python, or fails when imported; names file and line.
   """
+  if path.suffix != ".py" and path.exists():
+    raise UserError(f"{path}: an experiment file is Python, with a name that ends in .py.")
   if not path.is_file():
     folder = path.parent if path.parent.is_dir() else Path()
     others = sorted(str(p) for p in folder.glob("*.py"))
     raise UserError(
-      f"{path}: no such experiment file.{nearest(str(path), others)} "
-      f"Here are {', '.join(others) or 'none'}."
+      f"{path}: no such experiment file.{nearest(str(path), others)} Here are {_listed(others)}."
     )
-  if path.suffix != ".py":
-    raise UserError(f"{path}: an experiment file is Python, with a name that ends in .py.")
   digest = hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
   name = f"research_experiment_{path.stem}_{digest}"
   if name in sys.modules:
@@ -131,15 +132,16 @@ def functions(path: Path) -> dict[str, Callable[..., Any]]:
   sys.path.insert(0, str(path.resolve().parent))  # an ablation imports its base from its side
   try:
     spec.loader.exec_module(module)
-  except UserError:
-    raise
-  except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+  except (SyntaxError, UnicodeDecodeError) as error:
+    place = Path(getattr(error, "filename", None) or path).name  # it may be of a file beside it
     line = getattr(error, "lineno", None)
-    raise UserError(f"{path}{f':{line}' if line else ''}: not valid Python: {error}.") from error
-  except Exception as error:  # whatever the user's own file raises is the user's to mend
-    raise UserError(f"{path}:{_line(error, path)}: {type(error).__name__}: {error}.") from error
+    raise UserError(
+      f"{path.parent / place}{f':{line}' if line else ''}: not valid Python: {error}."
+    ) from error
+  except (Exception, SystemExit) as error:  # whatever the user's own file does is the user's
+    raise _failed(error, path, "importing the file") from error
   finally:
-    sys.path.pop(0)
+    sys.path.remove(str(path.resolve().parent))
     if sys.exc_info()[0] is not None:
       sys.modules.pop(name, None)
   return _public(module)
@@ -148,9 +150,60 @@ def functions(path: Path) -> dict[str, Callable[..., Any]]:
 def literal(text: str) -> Any:
   """A Python literal (`3e-4`, `None`, `(1, 2)`); anything else is the text itself."""
   try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    with warnings.catch_warnings(action="ignore"):  # of what only looks like Python
+      return ast.literal_eval(text)
+  except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
     return text
+
+
+def _function(path: Path, name: str) -> Callable[..., Any]:
+  available = functions(path)
+  if name not in available:
+    raise UserError(
+      f"{path} has no function {name!r}.{nearest(name, available)} It has {_listed(available)}."
+    )
+  return available[name]
+
+
+def _called(function: Callable[..., Any], knobs: dict[str, Any], path: Path) -> list[Experiment]:
+  """The experiments that the user's function returns or yields.
+
+  Raises:
+    UserError: it fails, with the line of the file; or what it returns is something else.
+  """
+  try:
+    value = function(**knobs)
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    made = list(itertools.islice(value, MOST + 1)) if several else [value]
+  except (Exception, SystemExit) as error:  # whatever the user's own function does is the user's
+    given = ", ".join(f"{name}={shown(value)}" for name, value in knobs.items())
+    raise _failed(error, path, f"{function.__name__}({given})") from error
+  if len(made) > MOST:
+    raise UserError(f"{path}:{function.__name__} yields more than {MOST:,} experiments; end it.")
+  if not made:
+    raise UserError(f"{path}:{function.__name__} yields no experiment; let it yield one or more.")
+  for item in made:
+    if not isinstance(item, Experiment):
+      raise UserError(
+        f"{path}:{function.__name__} returned {shown(item)}; it must return an Experiment or "
+        "yield several."
+      )
+  return made
+
+
+def _failed(error: BaseException, path: Path, doing: str) -> UserError:
+  """What the user's own code raised, with the last line of the file that was on the way to it."""
+  line = _line(error, path)
+  place = f"{path}:{line}" if line else str(path)
+  if isinstance(error, RunError):
+    return UserError(f"{place}: {error}")
+  return UserError(f"{place}: {reason(error)}, in {doing}; mend the file, or what it was given.")
+
+
+def _listed(names: Iterable[str]) -> str:
+  names = list(names)
+  more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+  return ", ".join(names[:LISTED]) + more or "none"
 
 
 def _public(module: Any) -> dict[str, Callable[..., Any]]:
@@ -163,18 +216,23 @@ def _public(module: Any) -> dict[str, Callable[..., Any]]:
 
 def _checked(function: Callable[..., Any], knobs: dict[str, Any], path: Path) -> dict[str, Any]:
   """The knobs with their types checked against the function's defaults and annotations."""
-  parameters = inspect.signature(function, eval_str=True).parameters
-  for name in parameters:
-    if name not in knobs and parameters[name].default is inspect.Parameter.empty:
+  try:
+    parameters = inspect.signature(function, eval_str=True).parameters
+  except Exception:  # an annotation that only a type checker resolves
+    parameters = inspect.signature(function).parameters
+  unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+  for name, parameter in parameters.items():
+    needed = parameter.default is parameter.empty and parameter.kind not in unnamed
+    if needed and name not in knobs:
       raise UserError(f"{path}:{function.__name__} needs {name}=...; give it on the command line.")
   checked = {}
   for name, value in knobs.items():
     default, hint = _default(parameters[name]), parameters[name].annotation
-    hint = None if hint is inspect.Parameter.empty else hint
+    hint = None if hint is inspect.Parameter.empty or isinstance(hint, str) else hint
     if isinstance(default, str) and not isinstance(value, str):
       value = str(value)  # `file=2024` is a name, not a number
-    if default == value and type(default) is type(value):
-      raise UserError(f"{name}={value!r} changes nothing: it is the default; drop it.")
+    if type(default) is type(value) and default == value:
+      raise UserError(f"{name}={shown(value)} changes nothing: it is the default; drop it.")
     checked[name] = check(value, default, hint, name)
   return checked
 
@@ -189,11 +247,11 @@ def _experiment_fields() -> Iterable[str]:
   return [field.name for field in dataclasses.fields(Experiment)]
 
 
-def _line(error: BaseException, path: Path) -> int | str:
+def _line(error: BaseException, path: Path) -> int | None:
   """The last line of the experiment file in the error's traceback."""
-  line, trace = "?", error.__traceback__
+  line, trace = None, error.__traceback__
   while trace:
-    if Path(trace.tb_frame.f_code.co_filename) == path:
+    if Path(trace.tb_frame.f_code.co_filename).absolute() == path.absolute():
       line = trace.tb_lineno
     trace = trace.tb_next
   return line

@@ -21,7 +21,7 @@ FLOORS = [
   {"evaluate"},
   {"flops", "fit", "microbatches"},
   {"update"},
-  {"train"},
+  {"train", "preflight"},
   {"load", "bench", "report"},
   {"record"},
   {"sample", "verify", "plan", "explain"},
