@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import damage
-from .outcome import Say
+from .outcome import Say, Unavailable
 
 # A kind is a module with `run(n, seed, say) -> Outcome`. The first line of its docstring says what
 # is tried; it imports JAX inside functions or child processes, so that this help comes at once.
@@ -35,7 +35,12 @@ def main(words: list[str]) -> int:
     os.environ |= {"TMPDIR": folder, "RESEARCH_CACHE": f"{folder}/cache"}
     for kind in args.kinds:
       start = time.monotonic()
-      outcome = outcomes[kind] = KINDS[kind].run(args.n, args.seed, progress(kind))
+      try:
+        outcome = KINDS[kind].run(args.n, args.seed, progress(kind))
+      except Unavailable as reason:
+        print(f"{kind}: not tried: {reason}", flush=True)
+        continue
+      outcomes[kind] = outcome
       print(f"{outcome.line(kind)}, in {time.monotonic() - start:.0f} s", flush=True)
       for failure in outcome.failures:
         print(f"  {failure}")

@@ -100,11 +100,9 @@ def _swap(folder: Path, one: Path, two: Path) -> None:
 
 
 def _judge(folder: Path, found: list[int]) -> str:
-  from research.checkpoint import Checkpoints
-
   said = io.StringIO()
   try:
-    with contextlib.redirect_stderr(said), Checkpoints(folder, keep=9) as checkpoints:
+    with contextlib.redirect_stderr(said), steps.opened(folder, newest=9) as checkpoints:
       restored = checkpoints.restore_newest(steps.like())
   except Exception as error:
     return f"{type(error).__name__}: {error}"

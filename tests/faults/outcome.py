@@ -10,6 +10,10 @@ Case = TypeVar("Case")
 Say = Callable[[int, int], None]  # after each try: how many were tried, of how many
 
 
+class Unavailable(Exception):
+  """What this kind of fault needs is not on this machine."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
   """Of `tried` faults so many `held`; `failures` says of each other one what went wrong."""

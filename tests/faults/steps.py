@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from research.checkpoint import Checkpoints
 
 
 def state(step: int) -> dict[str, Any]:
@@ -40,12 +43,18 @@ def same(a: Any, b: Any) -> bool:
   )
 
 
-def save(folder: Path, steps: Iterable[int], keep: int = 9) -> None:
-  """Saves `state` at each of the steps."""
+def opened(folder: Path, newest: int = 2) -> Checkpoints:
+  """`folder`, to write; so many steps stay."""
   from research.checkpoint import Checkpoints
+  from research.retention import Keep
 
-  with Checkpoints(folder, keep=keep) as checkpoints:
-    for step in steps:
+  return Checkpoints(folder, keep=Keep(newest=newest))
+
+
+def save(folder: Path, numbers: Iterable[int], newest: int = 9) -> None:
+  """Saves `state` at each of the steps."""
+  with opened(folder, newest) as checkpoints:
+    for step in numbers:
       checkpoints.save(step, state(step))
 
 

@@ -1,0 +1,70 @@
+"""What the children do to a folder of checkpoints while calls are counted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from research.errors import RunError
+
+from . import steps
+
+if TYPE_CHECKING:
+  from .children import Fault
+
+OLD, GOOD, BAD, NEXT, AFTER = 2, 3, 4, 5, 6  # the steps: to be deleted, whole, damaged, to come
+
+
+def prepare(folder: Path) -> None:
+  """A folder in which a run has everything to do.
+
+  A step to restore, a damaged one to quarantine before, one to delete, one in the trash, and what
+  a save left that was cut off.
+  """
+  steps.save(folder, [OLD - 1, OLD, GOOD], newest=2)
+  steps.save(folder, [BAD], newest=3)
+  data = max((folder / str(BAD) / "default" / "d").iterdir(), key=lambda p: p.stat().st_size)
+  os.truncate(data, data.stat().st_size // 2)
+  shutil.copytree(folder / str(OLD), folder / f"{NEXT}.orbax-checkpoint-tmp")
+
+
+def save(folder: Path, fault: Fault) -> int:
+  """One run: opens, quarantines, restores, saves, deletes. Returns the number of points."""
+  fault.arm()
+  checkpoints = steps.opened(folder)
+  checkpoints.restore_newest(steps.like())
+  checkpoints.save(NEXT, steps.state(NEXT))
+  checkpoints.scored(NEXT, {"heldout.loss": 1.0})
+  checkpoints.close()
+  return fault.disarm()
+
+
+def go_on(folder: Path, fault: Fault) -> dict[str, Any]:
+  """A run that the disk refuses something, and that saves once more when it no longer does.
+
+  Returns "error", a `RunError` that ended the run, or nothing; and "seconds" until it was known
+  whether the save had come to anything.
+  """
+  error, checkpoints, start = "", None, time.monotonic()
+  fault.arm()
+  try:
+    checkpoints = steps.opened(folder)
+    checkpoints.restore_newest(steps.like())
+    checkpoints.save(NEXT, steps.state(NEXT))
+    while not checkpoints.owed() and checkpoints.manager.is_saving_in_progress():
+      time.sleep(0.01)
+    checkpoints.scored(NEXT, {"heldout.loss": 1.0})
+  except RunError as ended:
+    error = str(ended)
+  seconds = time.monotonic() - start
+  fault.disarm()
+  shutil.copytree(folder, folder.with_name("refused"))
+  if error:  # what follows is another run
+    checkpoints = steps.opened(folder)
+    checkpoints.restore_newest(steps.like())
+  checkpoints.save(AFTER, steps.state(AFTER))
+  checkpoints.close()
+  return {"error": error, "seconds": seconds}
