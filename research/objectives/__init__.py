@@ -1,7 +1,7 @@
 """Functions of a model and a batch; each minimizes its "loss"."""
 
 from research.objectives.contrastive import InfoNCE, Retrieval, SigmoidLoss
-from research.objectives.language import NextToken
+from research.objectives.language import NextToken, TargetToken
 from research.objectives.masked import MaskedToken, MaskedTokenAndNextSentence
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
   "NextToken",
   "Retrieval",
   "SigmoidLoss",
+  "TargetToken",
 ]
