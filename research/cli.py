@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+import traceback
 from pathlib import Path
 
 from research import __version__, commands, memory
 from research.errors import RunError
+
+TRACEBACK = "--traceback"  # of any command: also where a mistake was found
 
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs one command and returns its exit code: see `errors`."""
   _keep_compiled_programs()
   parser, subparsers = _parsers()
-  words = sys.argv[1:] if arguments is None else arguments
+  words = list(sys.argv[1:] if arguments is None else arguments)
+  whole = TRACEBACK in words
+  words = [word for word in words if word != TRACEBACK]
   try:
     if len(words) >= 2 and words[0] in ("run", "data") and {"-h", "--help"} & set(words):
       target = next((w for w in words[1:] if not w.startswith("-")), None)
@@ -33,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
       memory.restart()
     return options.command(options) or 0
   except RunError as error:
+    if whole:
+      traceback.print_exc()
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
   except BrokenPipeError:  # the reader of our output left, as `| head` does
@@ -41,6 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     return 130
+  except Exception:
+    traceback.print_exc()
+    print(
+      f"error: this is a mistake of research {__version__}, not yours; please report it with the "
+      f"lines above and the command: {shlex.join(['research', *words])}",
+      file=sys.stderr,
+    )
+    return RunError.exit_code
 
 
 def _keep_compiled_programs() -> None:
@@ -57,7 +73,9 @@ def _keep_compiled_programs() -> None:
 
 def _parsers():
   parser = argparse.ArgumentParser(
-    prog="research", description="Run experiments: short Python files of data, model, optimizer."
+    prog="research",
+    description="Run experiments: short Python files of data, model, optimizer.",
+    epilog=f"Any command takes {TRACEBACK}, which shows where in the code an error was found.",
   )
   parser.add_argument("--version", action="version", version=f"research {__version__}")
   adding = parser.add_subparsers(metavar="COMMAND")

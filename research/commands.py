@@ -44,9 +44,11 @@ def _named(experiments: list, name: str | None) -> list:
 
 
 def _run_one(recipe, experiment, workdir: Path) -> int:
-  from research import distributed, lock, record
+  from research import distributed, lock, preflight, record
 
   record.check_name(experiment)
+  with distributed.together("checking the experiment"):
+    preflight.together(experiment)
   with lock.alone_in(workdir):
     with distributed.together("opening the run folder"):
       if distributed.first():

@@ -6,12 +6,14 @@ the devices that are here, from shapes alone.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from research.errors import UserError, shown
+from research.errors import RunError, UserError, reason, shown
 from research.experiment import Experiment, check_field, fields
 
 LARGEST = 2**31 - 1  # steps and sizes are counted in int32 on the devices
@@ -42,12 +44,121 @@ def parts(experiment: Experiment) -> None:
       raise UserError(f"{field}={shown(named)} must be a dict, as {{'name': {wanted}}}.")
     for name, part in named.items():
       _kind(f"{field}.{name}", part, method, wanted)
+  for path, value in _counts(experiment):
+    if isinstance(value, int) and value < 1:
+      raise UserError(f"{path}={value} must be at least 1, or None.")
   objective = experiment.objective
   if not counted and (not callable(objective) or isinstance(objective, type)):
     raise UserError(
       f"objective={shown(objective)} is no objective: write one such as objectives.NextToken()."
     )
   _numbers("", experiment)
+
+
+def _counts(experiment: Experiment) -> Iterator[tuple[str, Any]]:
+  """What is counted in evaluations and samples, by its path."""
+  for name, item in experiment.evals.items():
+    for field in ("batches", "every", "batch_size"):
+      yield f"evals.{name}.{field}", getattr(item, field, None)
+  for field in ("tokens", "every"):
+    yield f"samples.{field}", getattr(experiment.samples, field, None)
+
+
+def together(experiment: Experiment) -> None:
+  """Raises a UserError where parts do not go together, or not on the devices that are here.
+
+  Shapes are traced, with the layers in one loop: a second or less for any model. No data is opened
+  where the dataset can say what its examples look like.
+  """
+  import jax
+
+  from research import optim
+
+  _vocabularies(experiment)
+  if experiment.optimizer is None:
+    return
+  layout = experiment.sharding.on(jax.device_count())
+  rows = layout.parts("B")
+  sizes = {"batch_size": experiment.batch_size}
+  for name, item in experiment.evals.items():
+    sizes[f"evals.{name}.batch_size"] = item.batch_size or experiment.batch_size
+  for path, size in sizes.items():
+    if size % rows:
+      raise UserError(
+        f"{path}={size} does not divide by the {rows} parts that the mesh splits it into; choose a "
+        f"multiple of {rows}, or another sharding.mesh."
+      )
+  if experiment.batch_size % experiment.microbatches:
+    raise UserError(
+      f"microbatches={experiment.microbatches} does not divide batch_size="
+      f"{experiment.batch_size}; choose a divisor."
+    )
+  experiment.optimizer.build(experiment.steps)
+  if experiment.average is not None:
+    optim.average({}, {}, experiment.average, 0)
+  _fits(_traced(experiment, experiment.objective, experiment.batch_size), layout)
+  for name, item in experiment.evals.items():
+    if item.objective != experiment.objective:
+      _traced(experiment, item.objective, sizes[f"evals.{name}.batch_size"])
+
+
+def _traced(experiment: Experiment, objective: Any, size: int) -> list[Any]:
+  """(name, letters, shape) of the parameters that an objective asks for on `size` examples."""
+  from research import update
+  from research.nn import platform
+
+  asked = dataclasses.replace(experiment, objective=objective, batch_size=size)
+  try:
+    with platform.compiling_for("plain"):  # layers in one loop
+      return update.parameters(asked, update.abstract_batch(asked))
+  except RunError:
+    raise
+  except Exception as error:  # whatever one part does not find in another
+    data, model, named = (
+      type(part).__name__ if fields(part) is not None else shown(part)
+      for part in (experiment.data, experiment.model, objective)
+    )
+    raise UserError(
+      f"the objective {named} cannot be computed of the model {model} on examples of {data}: "
+      f"{reason(error)}; choose parts that go together (--traceback shows where it failed)."
+    ) from error
+
+
+def _vocabularies(experiment: Experiment) -> None:
+  """A token beyond the model's table would silently be another one."""
+  tokenizer = getattr(experiment.data, "tokenizer", None)
+  wanted, has = (getattr(part, "vocab_size", None) for part in (tokenizer, experiment.model))
+  if isinstance(wanted, int) and isinstance(has, int) and has < wanted:
+    raise UserError(
+      f"model.vocab_size={has} has no room for the {wanted} tokens of {shown(tokenizer)}; choose "
+      f"{wanted} or more."
+    )
+
+
+def _fits(parameters: Any, layout: Any) -> None:
+  """Parameters and their gradients alone must fit; what else there is, only a compiler knows."""
+  each = sum(
+    8 * math.prod(shape) // layout.shards(layout.spec(letters, shape))
+    for _, letters, shape in parameters
+  )
+  room = _memory()
+  if each > room:
+    count = sum(math.prod(shape) for _, _, shape in parameters)
+    raise UserError(
+      f"the model's {count:,} parameters and their gradients take {each / 2**30:,.1f} GiB of each "
+      f"device, which has {room / 2**30:,.1f}; choose a smaller model, or a sharding.mesh that "
+      "splits it over more devices."
+    )
+
+
+def _memory() -> float:
+  """Bytes of a device; those of a CPU share the machine's."""
+  import jax
+
+  device = jax.local_devices()[0]
+  if device.platform == "cpu":
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
+  return (device.memory_stats() or {}).get("bytes_limit", math.inf)
 
 
 def _kind(path: str, part: Any, method: str, wanted: str, *, optional: bool = False) -> None:
