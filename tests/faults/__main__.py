@@ -16,12 +16,15 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from . import damage
+from . import crash, damage, ioerror, nospace
 from .outcome import Say, Unavailable
 
 # A kind is a module with `run(n, seed, say) -> Outcome`. The first line of its docstring says what
 # is tried; it imports JAX inside functions or child processes, so that this help comes at once.
 KINDS: dict[str, ModuleType] = {
+  "crash": crash,
+  "nospace": nospace,
+  "ioerror": ioerror,
   "damage": damage,
 }
 

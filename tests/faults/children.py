@@ -76,6 +76,15 @@ class Children:
     )
 
 
+def last(ended: Ended, folder: Path) -> str:
+  """The call at which it happened, for example "before rename /5.tmp /5"."""
+  stopped = [call for call in ended.log if call[0].startswith("!")]
+  if not stopped:
+    return "after all calls"
+  name, *paths = stopped[0]
+  return " ".join([f"at {name[1:]}", *(path.removeprefix(str(folder)) for path in paths)]).strip()
+
+
 @contextmanager
 def children() -> Iterator[Children]:
   """A server for the block.
@@ -140,7 +149,9 @@ class Fault:
 
 def serve() -> None:
   """Reads an order a line, and answers with the exit code of a child that carried it out."""
-  from . import scenarios  # and with it JAX, Orbax and ours
+  import research.checkpoint  # noqa: F401  (and with it JAX and Orbax, for all children)
+
+  from . import scenarios
 
   for line in sys.stdin:
     order = json.loads(line)

@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from research.errors import RunError
-
 from . import steps
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ def prepare(folder: Path) -> None:
   steps.save(folder, [BAD], newest=3)
   data = max((folder / str(BAD) / "default" / "d").iterdir(), key=lambda p: p.stat().st_size)
   os.truncate(data, data.stat().st_size // 2)
+  shutil.copytree(folder / str(OLD), folder / ".trash" / str(OLD - 1), dirs_exist_ok=True)
   shutil.copytree(folder / str(OLD), folder / f"{NEXT}.orbax-checkpoint-tmp")
 
 
@@ -43,11 +42,16 @@ def save(folder: Path, fault: Fault) -> int:
 
 
 def go_on(folder: Path, fault: Fault) -> dict[str, Any]:
-  """A run that the disk refuses something, and that saves once more when it no longer does.
+  """A run to which the disk refuses something, and that saves once more when it is freed.
 
-  Returns "error", a `RunError` that ended the run, or nothing; and "seconds" until it was known
-  whether the save had come to anything.
+  Leaves what it was before that as `meanwhile`, beside the folder.
+
+  Returns:
+    "error", with which a run would have ended, or nothing; "seconds" until it was known whether
+    the save had come to anything; "meanwhile", the steps that were listed then.
   """
+  from research.errors import RunError
+
   error, checkpoints, start = "", None, time.monotonic()
   fault.arm()
   try:
@@ -61,10 +65,12 @@ def go_on(folder: Path, fault: Fault) -> dict[str, Any]:
     error = str(ended)
   seconds = time.monotonic() - start
   fault.disarm()
-  shutil.copytree(folder, folder.with_name("refused"))
+  listed = steps.listed(folder)
+  unfinished = shutil.ignore_patterns("*-tmp*")  # they are being deleted
+  shutil.copytree(folder, folder.with_name("meanwhile"), ignore=unfinished)
   if error:  # what follows is another run
     checkpoints = steps.opened(folder)
     checkpoints.restore_newest(steps.like())
   checkpoints.save(AFTER, steps.state(AFTER))
   checkpoints.close()
-  return {"error": error, "seconds": seconds}
+  return {"error": error, "seconds": seconds, "meanwhile": listed}
