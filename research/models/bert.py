@@ -1,5 +1,7 @@
 """BERT: an encoder that reads a pair of segments from both sides (Devlin et al., 2018).
 
+RoBERTa (Liu et al., 2019) is position_offset=2, segment_types=1, epsilon=1e-5, and no second head.
+
 Its two heads predict words that were masked, and whether the second segment follows the first. T
 stands for the places of a row at which words are predicted.
 """
@@ -28,6 +30,10 @@ class BERT(nn.Module):
     vocab_size, max_length: sizes of the tables; longer sequences are an error.
     width, depth, heads: of the states, the stack and each layer's attention.
     hidden: width of the MLP; 4 width where not given.
+    segment_types: how many kinds of segments there are, 2 in a pair.
+    position_offset: None for positions that are places in the row. A number for positions that
+      count the tokens which are no padding, the first token having this one (2 in RoBERTa).
+    tied: whether the table of the embedding also predicts.
     activation: of the MLPs and of the head that predicts words, one of `UNGATED`.
     dropout: of embeddings, attention weights and residual branches.
     epsilon: of the norms.
@@ -41,6 +47,9 @@ class BERT(nn.Module):
   depth: int
   heads: int
   hidden: int | None = None
+  segment_types: int = 2
+  position_offset: int | None = None
+  tied: bool = True
   activation: str = "gelu_exact"
   dropout: float = 0.0
   epsilon: float = 1e-12
@@ -63,14 +72,19 @@ class BERT(nn.Module):
       parent=None,
     )
     self.embed = Embed(self.vocab_size, self.width, init, self.dtype)
-    self.embed_segments = LearnedPositions(2, self.width, init, letter=".")
-    self.embed_positions = LearnedPositions(self.max_length, self.width, init)
+    self.embed_segments = LearnedPositions(self.segment_types, self.width, init, letter=".")
+    # A length and two more divides by nothing.
+    rows = self.max_length + (self.position_offset or 0)
+    letter = "." if self.position_offset else "L"
+    self.embed_positions = LearnedPositions(rows, self.width, init, letter=letter)
     self.embed_norm = LayerNorm(self.epsilon)
     self.drop = Dropout(self.dropout)
     self.blocks = Stack((block,), self.depth, self.layers, self.remat)
     self.pooler = project("BD,DE->BE", E=self.width, bias=True, init=init)
     self.next_sentence_head = project("BE,EC->BC", C=2, bias=True, init=init)
     self.word_head = WordHead(self.vocab_size, self.activation, self.epsilon, init)
+    if not self.tied:
+      self.unembed = Embed(self.vocab_size, self.width, init, self.dtype)
 
   def __call__(self, tokens_BL: Array, segments_BL: Array | None = None) -> tuple[Array, Array]:
     """Logits of the word at every place, (B, L, V), and of the next sentence, (B, 2); float32."""
@@ -93,12 +107,17 @@ class BERT(nn.Module):
       )
     if segments_BL is None:
       segments_BL = jnp.ones_like(tokens_BL)
-    positions_BL = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
-    x_BLD = self.embed(tokens_BL) + self.embed_positions(positions_BL)
+    x_BLD = self.embed(tokens_BL) + self.embed_positions(self._positions(segments_BL))
     x_BLD += self.embed_segments(jnp.maximum(segments_BL - 1, 0))
     x_BLD = self.drop(self.embed_norm(x_BLD).astype(self.dtype))
     mask = padding(segments_BL, tokens_BL.shape[1])
     return self.blocks(constrain(x_BLD, "BLD"), mask)
+
+  def _positions(self, segments_BL: Array) -> Array:
+    if self.position_offset is None:
+      return jnp.broadcast_to(jnp.arange(segments_BL.shape[1]), segments_BL.shape)
+    counted_BL = jnp.cumsum(segments_BL > 0, axis=1) - 1
+    return self.position_offset + jnp.maximum(counted_BL, 0)
 
   def words(self, x_BLD: Array, places_BT: Array) -> tuple[Array, Array]:
     """What predicts the words at some places: states (B, T, E), and a bias (V,) of all words.
@@ -116,8 +135,8 @@ class BERT(nn.Module):
     return jnp.tanh(self.pooler(x_BLD[:, 0]))
 
   def table(self) -> Array:
-    """(V, D) float32: the embedding, which also predicts."""
-    return self.embed.table
+    """(V, D) float32: a row predicts its word."""
+    return self.embed.table if self.tied else self.unembed.table
 
 
 class WordHead(nn.Module):
@@ -141,7 +160,7 @@ class WordHead(nn.Module):
 def check(model: BERT) -> None:
   """Raises a UserError where the numbers of a model do not fit one another."""
   one_of(model, {"activation": UNGATED, "dtype": DTYPES, "layers": LAYERS, "remat": REMAT})
-  positive(model, "vocab_size", "max_length", "width", "depth", "heads")
+  positive(model, "vocab_size", "max_length", "width", "depth", "heads", "segment_types")
   if not 0 <= model.dropout < 1:
     raise UserError(f"dropout={model.dropout} is a probability: choose one in [0, 1).")
   divides("heads", model.heads, "width", model.width)

@@ -1,4 +1,8 @@
-"""CLIP: an image tower and a text tower that meet on a sphere (Radford et al., 2021)."""
+"""CLIP: an image tower and a text tower that meet on a sphere (Radford et al., 2021).
+
+SigLIP (Zhai et al., 2023, and its code) is pool="attention", first_norm=False, causal=False,
+text_pool="last", projections="text", largest_scale=None, bias=-10.0, mean and deviation 0.5.
+"""
 
 import math
 
@@ -18,6 +22,8 @@ from research.nn.transformer import ACTIVATIONS, LAYERS, REMAT
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the colours in its data, as its code has them
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 LARGEST_SCALE = 100.0  # section 2.5
+TEXT_POOLS = ("end", "last")
+PROJECTIONS = ("both", "text")
 
 
 class CLIP(nn.Module):
@@ -29,7 +35,14 @@ class CLIP(nn.Module):
     embedding: E, the size of the space that both towers are projected to.
     image_width, image_depth, image_heads: of the image tower, a `ViT`.
     text_width, text_depth, text_heads: of the text tower.
-    pool: of the image tower.
+    image_hidden, text_hidden: widths of the MLPs; 4 times the tower's where not given.
+    pool, first_norm: of the image tower, see `ViT`.
+    causal: whether a token of a caption sees only those before it.
+    text_pool: "end" reads the state of a caption's end, "last" that of the last place of the row.
+    projections: "both" towers are projected, or only the "text", with a bias, to the width of the
+      image tower.
+    mean, deviation: of the colours, see `ViT`.
+    largest_scale: the least temperature is one over it; None has no bound.
     temperature: at the start; similarities are divided by it, and it is learned.
     bias: added to the scaled similarities, at the start, where a loss uses one (SigLIP); or None.
     activation: of both towers.
@@ -48,7 +61,16 @@ class CLIP(nn.Module):
   text_depth: int
   text_heads: int
   max_length: int = 77
+  image_hidden: int | None = None
+  text_hidden: int | None = None
   pool: str = "class"
+  first_norm: bool = True
+  causal: bool = True
+  text_pool: str = "end"
+  projections: str = "both"
+  mean: tuple[float, ...] = MEAN
+  deviation: tuple[float, ...] = DEVIATION
+  largest_scale: float | None = LARGEST_SCALE
   temperature: float = 0.07
   bias: float | None = None
   activation: str = "quick_gelu"
@@ -60,7 +82,7 @@ class CLIP(nn.Module):
   def setup(self):
     if self.temperature <= 0:
       raise UserError(f"temperature={self.temperature} must be above 0; CLIP's is 0.07.")
-    positive(self, "embedding")
+    check(self)
     shared = {
       name: getattr(self, name) for name in ("activation", "epsilon", "dtype", "layers", "remat")
     }
@@ -70,10 +92,11 @@ class CLIP(nn.Module):
       width=self.image_width,
       depth=self.image_depth,
       heads=self.image_heads,
+      hidden=self.image_hidden,
       pool=self.pool,
-      first_norm=True,
-      mean=MEAN,
-      deviation=DEVIATION,
+      first_norm=self.first_norm,
+      mean=self.mean,
+      deviation=self.deviation,
       **shared,
     )
     self.text = TextTower(
@@ -82,29 +105,37 @@ class CLIP(nn.Module):
       width=self.text_width,
       depth=self.text_depth,
       heads=self.text_heads,
+      hidden=self.text_hidden,
+      causal=self.causal,
+      pool=self.text_pool,
       **shared,
     )
-    self.project_image = self._projection(self.image_width)
-    self.project_text = self._projection(self.text_width)
+    if self.projections == "both":
+      self.project_image = self._projection(self.image_width)
+    self.project_text = self._projection(self.text_width, bias=self.projections == "text")
     start = nn.initializers.constant(-math.log(self.temperature))
     self.log_scale = weight(self, "log_scale", start, "", {})
     if self.bias is not None:
       self.offset = weight(self, "score_bias", nn.initializers.constant(self.bias), "", {})
 
-  def _projection(self, width: int) -> nn.Module:
-    return project("BD,DE->BE", E=self.embedding, init=nn.initializers.normal(width**-0.5))
+  def _projection(self, width: int, *, bias: bool = False) -> nn.Module:
+    init = nn.initializers.normal(width**-0.5)
+    return project("BD,DE->BE", E=self.embedding, bias=bias, init=init)
 
   def encode_image(self, image_BYXC: Array) -> Array:
     """(B, Y, X, C) from 0 to 255 -> unit vectors (B, E) float32."""
-    return unit(self.project_image(self.image(image_BYXC)))
+    x_BD = self.image(image_BYXC)
+    return unit(self.project_image(x_BD) if self.projections == "both" else x_BD)
 
   def encode_text(self, caption_BL: Array, end_B: Array) -> Array:
     """Tokens (B, L) and the place of the last, end-of-text, in each -> unit vectors (B, E)."""
     return unit(self.project_text(self.text(caption_BL, end_B)))
 
   def scale(self) -> Array:
-    """What similarities are multiplied by, at most 100: one over the temperature."""
-    return jnp.exp(at_most(self.log_scale, math.log(LARGEST_SCALE)))
+    """What similarities are multiplied by: one over the temperature."""
+    if self.largest_scale is None:
+      return jnp.exp(self.log_scale)
+    return jnp.exp(at_most(self.log_scale, math.log(self.largest_scale)))
 
   def score_bias(self) -> Array:
     """What is added to scaled similarities."""
@@ -116,7 +147,7 @@ class CLIP(nn.Module):
 class TextTower(nn.Module):
   """From the tokens of a caption to one vector: the state of its end, which sees all before it.
 
-  Attributes: as of `ViT` and `GPT`.
+  Attributes: as of `ViT` and `GPT`; causal, pool as of `CLIP` (there `text_pool`).
   """
 
   vocab_size: int
@@ -125,6 +156,8 @@ class TextTower(nn.Module):
   depth: int
   heads: int
   hidden: int | None = None
+  causal: bool = True
+  pool: str = "end"
   activation: str = "gelu"
   epsilon: float = 1e-5
   dtype: str = "float32"
@@ -133,7 +166,7 @@ class TextTower(nn.Module):
 
   def setup(self):
     choices = {"activation": ACTIVATIONS, "dtype": DTYPES, "layers": LAYERS, "remat": REMAT}
-    one_of(self, choices)
+    one_of(self, {"pool": TEXT_POOLS, **choices})
     positive(self, "vocab_size", "max_length", "width", "depth", "heads")
     divides("heads", self.heads, "width", self.width)
     normal = nn.initializers.normal
@@ -151,10 +184,23 @@ class TextTower(nn.Module):
         "shorten the data's length, or raise max_length."
       )
     x_BLD = self.embed(caption_BL) + self.embed_positions(jnp.arange(length)[None])
-    x_BLD = climb(self.blocks, x_BLD.astype(self.dtype), causal=True)
+    x_BLD = climb(self.blocks, x_BLD.astype(self.dtype), causal=self.causal)
+    if self.pool == "last":
+      end_B = jnp.full_like(end_B, length - 1)
     # A product rather than a look-up: the length may be split over devices.
     last_BL = jax.nn.one_hot(end_B, length, dtype=x_BLD.dtype)
     return self.final_norm(jnp.einsum("BL,BLD->BD", last_BL, x_BLD))
+
+
+def check(model: CLIP) -> None:
+  """Raises a UserError where the numbers of a model do not fit one another."""
+  one_of(model, {"projections": PROJECTIONS})
+  positive(model, "embedding")
+  if model.projections == "text" and model.embedding != model.image_width:
+    raise UserError(
+      f"embedding={model.embedding}: where only the text is projected, embeddings are as wide as "
+      f"the image tower; give embedding={model.image_width}."
+    )
 
 
 def unit(x_BE: Array) -> Array:

@@ -16,6 +16,7 @@ from research.nn.cross_entropy import unembed
 from research.nn.history import History
 from research.nn.layers import Dropout, Embed
 from research.nn.positions import LearnedPositions
+from research.nn.rotary import Scaling
 from research.nn.transformer import (
   ACTIVATIONS,
   GATED,
@@ -39,13 +40,16 @@ class GPT(nn.Module):
     vocab_size, max_length: sizes of the tables; longer sequences are an error.
     width, depth, heads: of the states, the stack and each layer's attention.
     kv_heads: key/value heads, each shared by heads / kv_heads queries; `heads` where not given.
+    key_size: of one head; width / heads where not given.
     hidden: width of the MLP; 4 width where not given, or for a gated one 8/3 width, rounded up to
       a multiple of 64, which is as many parameters.
     norm, norm_position, activation: see `Block`. A "pre" stack ends in one more norm.
     positions: "learned" or "rotary".
     rotary_base: of the wavelengths of rotary positions.
+    rotary_scaling: how these are stretched, see `nn/rotary.py`.
     tied: whether the table of the embedding also predicts.
     bias: of all projections.
+    qkv_bias, out_bias, qk_norm: of the attention, see `Block`.
     dropout: of embeddings, attention weights and residual branches.
     windows: the band of each layer in turn; None sees all.
     dtype: of the activations; parameters, norms, softmax and logits are float32.
@@ -58,14 +62,19 @@ class GPT(nn.Module):
   depth: int
   heads: int
   kv_heads: int | None = None
+  key_size: int | None = None
   hidden: int | None = None
   norm: str = "layer"
   norm_position: str = "pre"
   positions: str = "learned"
   rotary_base: float = 10_000.0
+  rotary_scaling: Scaling | None = None
   activation: str = "gelu"
   tied: bool = True
   bias: bool = True
+  qkv_bias: bool | None = None
+  out_bias: bool | None = None
+  qk_norm: bool = False
   dropout: float = 0.0
   epsilon: float = 1e-5
   windows: tuple[int | None, ...] = ()
@@ -79,20 +88,22 @@ class GPT(nn.Module):
     # GPT-2, section 2.3: the residual stream should not grow with depth.
     residual = 1 / (2 * self.depth) ** 0.5 if self.norm_position == "pre" else 1.0
     out_init = nn.initializers.normal(STANDARD_DEVIATION * residual)
-    hidden = 4 * self.width
-    if self.activation in GATED:
-      hidden = -(-8 * self.width // (3 * 64)) * 64
     blocks = tuple(
       Block(
         heads=self.heads,
         kv_heads=self.kv_heads,
-        hidden=self.hidden or hidden,
+        key_size=self.key_size,
+        hidden=hidden(self),
         norm=self.norm,
         norm_position=self.norm_position,
         activation=self.activation,
         rotary=self.rotary_base if self.positions == "rotary" else None,
+        rotary_scaling=self.rotary_scaling,
         window=window,
         bias=self.bias,
+        qkv_bias=self.qkv_bias,
+        out_bias=self.out_bias,
+        qk_norm=self.qk_norm,
         dropout=self.dropout,
         epsilon=self.epsilon,
         kernel_init=init,
@@ -146,6 +157,15 @@ class GPT(nn.Module):
     return self.embed.table if self.tied else self.unembed.table
 
 
+def hidden(model: GPT) -> int:
+  """The width of its MLPs."""
+  if model.hidden:
+    return model.hidden
+  if model.activation in GATED:
+    return -(-8 * model.width // (3 * 64)) * 64
+  return 4 * model.width
+
+
 def check(model: GPT) -> None:
   """Raises a UserError where the numbers of a model do not fit one another."""
   choices = {"norm": NORMS, "norm_position": NORM_POSITIONS, "positions": POSITIONS}
@@ -154,11 +174,12 @@ def check(model: GPT) -> None:
   positive(model, "vocab_size", "max_length", "width", "depth", "heads")
   if not 0 <= model.dropout < 1:
     raise UserError(f"dropout={model.dropout} is a probability: choose one in [0, 1).")
-  divides("heads", model.heads, "width", model.width)
+  if model.key_size is None:
+    divides("heads", model.heads, "width", model.width)
   if model.kv_heads is not None:
     divides("kv_heads", model.kv_heads, "heads", model.heads)
-  if model.positions == "rotary" and (model.width // model.heads) % 2:
+  if model.positions == "rotary" and (key_size := model.key_size or model.width // model.heads) % 2:
     raise UserError(
-      f"rotary positions turn pairs, but width / heads = {model.width // model.heads} is odd; "
+      f"rotary positions turn pairs, but width / heads = {key_size} is odd; "
       "choose heads so that it is even."
     )

@@ -17,7 +17,7 @@ POOLS = ("class", "mean", "attention")
 
 
 class ViT(nn.Module):
-  """From pixels to one vector for an image.
+  """From pixels to one vector for an image, or to its class.
 
   Attributes:
     image_size: rows and columns, which are as many.
@@ -26,6 +26,8 @@ class ViT(nn.Module):
     hidden: width of the MLP; 4 width where not given.
     pool: "class" reads the state of a token that stands before the patches, "mean" averages the
       patches, "attention" has a learned query ask them (Zhai et al., 2022).
+    representation: width of a layer with tanh after that (section 3.1, at pre-training); or None.
+    classes: of a linear layer after all, whose logits are then the result; or None.
     first_norm: one more norm before the layers, as CLIP has.
     activation: see `Block`.
     mean, deviation: of each colour from 0 to 1, which the pixels are normalized by.
@@ -40,6 +42,8 @@ class ViT(nn.Module):
   heads: int
   hidden: int | None = None
   pool: str = "class"
+  representation: int | None = None
+  classes: int | None = None
   first_norm: bool = False
   activation: str = "gelu"
   epsilon: float = 1e-5
@@ -67,9 +71,14 @@ class ViT(nn.Module):
       self.attention = Attention(self.heads)
       self.mlp_norm = LayerNorm(self.epsilon)
       self.mlp = MLP(self.hidden or 4 * self.width, self.activation)
+    if self.representation is not None:
+      self.represent = project("BD,DE->BE", E=self.representation, bias=True)
+    if self.classes is not None:
+      zeros = nn.initializers.zeros  # as section 3.2 has it
+      self.classify = project("BD,DC->BC", C=self.classes, bias=True, init=zeros)
 
   def __call__(self, image_BYXC: Array) -> Array:
-    """(B, Y, X, C) from 0 to 255 -> (B, D)."""
+    """(B, Y, X, C) from 0 to 255 -> (B, D), or the logits of the classes, float32."""
     size = (self.image_size, self.image_size, len(self.mean))
     if image_BYXC.shape[1:] != size:
       raise UserError(
@@ -85,7 +94,10 @@ class ViT(nn.Module):
     x_BLD = (x_BLD + self.embed_positions(jnp.arange(L)[None])).astype(self.dtype)
     if self.first_norm:
       x_BLD = self.norm(x_BLD)
-    return self._pooled(climb(self.blocks, x_BLD, causal=False))
+    x_BD = self._pooled(climb(self.blocks, x_BLD, causal=False))
+    if self.representation is not None:
+      x_BD = jnp.tanh(self.represent(x_BD))
+    return x_BD if self.classes is None else self.classify(x_BD).astype(jnp.float32)
 
   def _normalized(self, image_BYXC: Array) -> Array:
     mean_C, deviation_C = jnp.array(self.mean), jnp.array(self.deviation)

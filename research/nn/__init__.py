@@ -5,7 +5,8 @@ from research.nn.history import History
 from research.nn.layers import Dropout, Embed, LayerNorm, RMSNorm, project, weight
 from research.nn.masks import Mask, padding, show
 from research.nn.matmul import contract
-from research.nn.positions import LearnedPositions, RelativeBias, rotate, sinusoidal
+from research.nn.positions import LearnedPositions, RelativeBias, sinusoidal
+from research.nn.rotary import rotate
 from research.nn.transformer import MLP, Block, Stack
 
 __all__ = [

@@ -7,10 +7,10 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from research.nn import cpu, cpu_attention, gpu_attention, ring_attention
-from research.nn.layers import Dropout, Initializer, project, project_all
+from research.nn.layers import Dropout, Initializer, RMSNorm, project, project_all
 from research.nn.masks import Mask
 from research.nn.platform import platform
-from research.nn.positions import rotate
+from research.nn.rotary import Scaling, rotate
 from research.sharding import active
 
 
@@ -27,7 +27,11 @@ class Attention(nn.Module):
       grouped queries); as many as `heads` where not given.
     key_size: of one head; the width divided by `heads` where not given.
     rotary: the base of rotary positions of a text to itself; none where not given.
-    bias: of the four projections.
+    rotary_scaling: how these are stretched, see `rotary.py`.
+    bias: of the projections of queries, keys and values.
+    out_bias: of the last projection; as `bias` where not given.
+    norm_epsilon: of a norm of each query and key (Henry et al., 2020; by RMS as in Qwen 3); None
+      has no such norms.
     scaled: whether scores are divided by sqrt(K); otherwise queries begin smaller (T5).
     dropout: of the attention weights.
     kernel_init, out_init: of the first three kernels, and of the last.
@@ -37,7 +41,10 @@ class Attention(nn.Module):
   kv_heads: int | None = None
   key_size: int | None = None
   rotary: float | None = None
+  rotary_scaling: Scaling | None = None
   bias: bool = True
+  out_bias: bool | None = None
+  norm_epsilon: float | None = None
   scaled: bool = True
   dropout: float = 0.0
   kernel_init: Initializer | None = None
@@ -72,18 +79,20 @@ class Attention(nn.Module):
     value = project("BMD,DGK->BMGK", **shared, G=G, name="value")
     if memory_BMD is None:
       q_BLHK, k_BMGK, v_BMGK = project_all(x_BLD, query, key, value)
+      q_BLHK, k_BMGK = self._normed("query", q_BLHK), self._normed("key", k_BMGK)
       if self.rotary:
-        q_BLHK = rotate(q_BLHK, positions_BL, self.rotary)
-        k_BMGK = rotate(k_BMGK, positions_BL, self.rotary)
+        q_BLHK = rotate(q_BLHK, positions_BL, self.rotary, self.rotary_scaling)
+        k_BMGK = rotate(k_BMGK, positions_BL, self.rotary, self.rotary_scaling)
       if keeping and mask is not None and mask.offset is not None:
         k_BMGK = self._append("keys", k_BMGK, mask)
         v_BMGK = self._append("values", v_BMGK, mask)
     else:
-      q_BLHK = query(x_BLD)
+      q_BLHK = self._normed("query", query(x_BLD))
       if keeping and self.has_variable("cache", "keys"):
         k_BMGK, v_BMGK = self.get_variable("cache", "keys"), self.get_variable("cache", "values")
       else:
         k_BMGK, v_BMGK = project_all(memory_BMD, key, value)
+        k_BMGK = self._normed("key", k_BMGK)
       if keeping:
         self.put_variable("cache", "keys", k_BMGK)
         self.put_variable("cache", "values", v_BMGK)
@@ -92,8 +101,14 @@ class Attention(nn.Module):
     if not self.scaled:  # what every kernel divides by
       q_BLHK *= K**0.5
     y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout), bias_BHLM)
-    out = project("BLHK,HKD->BLD", D=D, bias=self.bias, init=self.out_init, name="out")
+    bias = self.bias if self.out_bias is None else self.out_bias
+    out = project("BLHK,HKD->BLD", D=D, bias=bias, init=self.out_init, name="out")
     return checkpoint_name(out(y_BLHK), "projected")
+
+  def _normed(self, name: str, x_BLHK: Array) -> Array:
+    if self.norm_epsilon is None:
+      return x_BLHK
+    return RMSNorm(self.norm_epsilon, letter="K", name=f"{name}_norm")(x_BLHK)
 
   def _append(self, name: str, new_BLGK: Array, mask: Mask) -> Array:
     """Writes what is new into the cache at the mask's offset, and returns the whole cache."""

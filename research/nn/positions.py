@@ -1,4 +1,4 @@
-"""How a model knows where a token stands: a table, sines, rotated queries, or biased scores."""
+"""How a model knows where a token stands: a table, sines, biased scores; or see `rotary.py`."""
 
 import flax.linen as nn
 import jax
@@ -104,20 +104,6 @@ def sinusoidal(positions_BL: Array, width: int, base: float = 10_000.0) -> Array
   """
   angles = positions_BL[..., None] * _frequencies(width // 2, base)
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-
-def rotate(x_BLHK: Array, positions_BL: Array, base: float = 10_000.0) -> Array:
-  """Turns each pair of values by an angle of its position, so that scores depend on distances.
-
-  Su et al., 2021 (RoFormer), pairing value i with value i + K/2 as in GPT-NeoX and Llama.
-  """
-  K = x_BLHK.shape[-1]
-  angles_BL1K = positions_BL[:, :, None, None] * _frequencies(K // 2, base)
-  cosine, sine = jnp.cos(angles_BL1K), jnp.sin(angles_BL1K)
-  # Cut and joined in the narrow dtype, computed in the wide one: half the memory on the way.
-  first, second = (half.astype(jnp.float32) for half in jnp.split(x_BLHK, 2, axis=-1))
-  rotated = [first * cosine - second * sine, second * cosine + first * sine]
-  return jnp.concatenate([half.astype(x_BLHK.dtype) for half in rotated], axis=-1)
 
 
 def _frequencies(count: int, base: float) -> Array:

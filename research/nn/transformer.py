@@ -17,6 +17,7 @@ from research.nn.masks import Mask
 from research.nn.matmul import contract
 from research.nn.pipeline import STAGE, circulate
 from research.nn.platform import fence, platform, settle, settle_gradient
+from research.nn.rotary import Scaling
 from research.sharding import GATHERED, Layout, active, constrain
 
 NORMS = {"layer": LayerNorm, "rms": RMSNorm}
@@ -29,8 +30,9 @@ ACTIVATIONS = {
   "swish": jax.nn.silu,
   "swiglu": jax.nn.silu,  # of the gate; Shazeer, 2020
   "geglu": jax.nn.gelu,
+  "geglu_exact": lambda x: jax.nn.gelu(x, approximate=False),
 }
-GATED = ("swiglu", "geglu")
+GATED = ("swiglu", "geglu", "geglu_exact")
 LAYERS = ("auto", "scan", "loop")
 _SAVED = jax.checkpoint_policies
 REMAT = {
@@ -47,7 +49,11 @@ class Block(nn.Module):
   """One layer: attention to itself, to a memory where one is given, and an MLP, each residual.
 
   Attributes:
-    heads, kv_heads, key_size, rotary, bias, scaled, kernel_init, out_init: as of `Attention`.
+    heads, kv_heads, key_size, rotary, rotary_scaling, scaled, kernel_init, out_init: as of
+      `Attention`.
+    bias: of all projections.
+    qkv_bias, out_bias: of those of attention; as `bias` where not given.
+    qk_norm: whether queries and keys are normed, see `Attention`.
     hidden: width of the MLP.
     dropout: of what each residual branch adds.
     attention_dropout: of the attention weights; as `dropout` where not given.
@@ -65,8 +71,12 @@ class Block(nn.Module):
   norm_position: str = "pre"
   activation: str = "gelu"
   rotary: float | None = None
+  rotary_scaling: Scaling | None = None
   window: int | None = None
   bias: bool = True
+  qkv_bias: bool | None = None
+  out_bias: bool | None = None
+  qk_norm: bool = False
   scaled: bool = True
   dropout: float = 0.0
   attention_dropout: float | None = None
@@ -87,9 +97,17 @@ class Block(nn.Module):
     """(B, L, D) -> (B, L, D); the bias is of the attention to itself."""
     inits = {"kernel_init": self.kernel_init, "out_init": self.out_init}
     dropout = self.dropout if self.attention_dropout is None else self.attention_dropout
-    shared = {"bias": self.bias, "scaled": self.scaled, "dropout": dropout, **inits}
+    shared = {
+      "bias": self.bias if self.qkv_bias is None else self.qkv_bias,
+      "out_bias": self.bias if self.out_bias is None else self.out_bias,
+      "norm_epsilon": self.epsilon if self.qk_norm else None,
+      "scaled": self.scaled,
+      "dropout": dropout,
+      **inits,
+    }
     heads = (self.heads, self.kv_heads, self.key_size)
-    attention = Attention(*heads, rotary=self.rotary, **shared, name="attention")
+    rotary = {"rotary": self.rotary, "rotary_scaling": self.rotary_scaling}
+    attention = Attention(*heads, **rotary, **shared, name="attention")
     if self.window is not None:
       mask = (mask or Mask()).narrow(self.window)
     x_BLD = constrain(x_BLD, "BLD")
