@@ -2,6 +2,7 @@
 
 import json
 import math
+import zipfile
 
 import numpy as np
 import PIL.Image
@@ -209,3 +210,21 @@ def test_the_small_clip_learns_what_is_drawn(tmp_path):
   smoke = load.recipe("experiments/clip.py:smoke").experiment()
   heldout = train.train(smoke, tmp_path).evaluations["heldout"]
   assert heldout["loss"] < math.log(32) - 0.2
+
+
+def test_table_and_pictures_may_lie_in_an_archive(tmp_path):
+  home = folder(tmp_path, count=40)
+  with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as archive:
+    for path in sorted(home.rglob("*.*")):
+      if path.suffix in (".png", ".jsonl"):
+        archive.write(path, path.relative_to(home))
+  packed = data.ImageText(
+    f"{tmp_path}/pairs.zip/pairs.jsonl",
+    f"{tmp_path}/pairs.zip/pictures",
+    data.Bytes(),
+    image_size=8,
+    length=12,
+  )
+  found = packed.source("train").take(np.arange(4), epoch=0)
+  wanted = dataset(tmp_path, image_size=8, length=12).source("train").take(np.arange(4), epoch=0)
+  np.testing.assert_array_equal(found["image"], wanted["image"])

@@ -19,6 +19,7 @@ import numpy as np
 from research.data import cache, captions, images, pipeline, tokenizers
 from research.data.captions import Line
 from research.data.clean import digest
+from research.data.paths import reach
 from research.data.splits import HELDOUT, SPLITS, TRAIN, ByHash
 from research.data.vocabulary import Tokenizer, Vocabulary
 from research.errors import UserError
@@ -42,7 +43,7 @@ class ImageText:
 
   Attributes:
     table: a .jsonl, .tsv or .csv file with a line for each pair; a picture may have several.
-    folder: that the table's files lie in.
+    folder: that the table's files lie in. Both may lead through a tar or zip ("flickr.zip/images").
     tokenizer: of the captions.
     image_size: rows and columns of a picture in a batch.
     length: tokens of a caption in a batch, its end (and start) among them; longer ones are cut.
@@ -83,9 +84,7 @@ class ImageText:
       UserError: a line of the table cannot be used, more than 1 % of the pictures cannot be read,
         one is larger than Pillow will decode, or a split is empty.
     """
-    lines = captions.table(
-      pathlib.Path(self.table), pathlib.Path(self.folder), self.image, self.caption
-    )
+    lines = captions.table(reach(self.table), reach(self.folder), self.image, self.caption)
     said = [(str(x.image), x.caption, x.columns.get(self._column)) for x in lines]
     name = cache.key(
       FORMAT,
@@ -152,7 +151,7 @@ class ImageText:
       words = {self.split.train: TRAIN, self.split.heldout: HELDOUT}
       found = [words.get(line.columns.get(self.split.name)) for line in lines]
     else:
-      home = pathlib.Path(self.folder).resolve()
+      home = reach(self.folder).resolve()
       names = [str(file.relative_to(home)) for file in files]
       divided = self.split.divide(names, [digest(name) for name in names])
       of_file = {files[i]: split for split, chosen in divided.items() for i in chosen}
