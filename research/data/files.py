@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 
+from research.data.paths import reach
 from research.errors import UserError, nearest
 
 KINDS = (".txt", ".jsonl", ".csv", ".tsv")
@@ -24,7 +25,8 @@ class Files:
   """The documents of all files that match `pattern`, in the order of their paths.
 
   Attributes:
-    pattern: a path, or a glob such as "books/**/*.txt"; "~" is the home folder.
+    pattern: a path, or a glob such as "books/**/*.txt", also through a tar or zip, as in
+      "books.tar.gz/**/*.txt"; "~" is the home folder.
     field: of .jsonl objects and .csv or .tsv columns: the one with the text.
     separator: splits each .txt file into documents, e.g. "<|endoftext|>", or "\\n" where every
       line is one; line breaks beside it go. Otherwise a .txt file is one document.
@@ -40,7 +42,7 @@ class Files:
     Raises:
       UserError: nothing matches, or a file is of an unknown kind.
     """
-    pattern = str(pathlib.Path(self.pattern).expanduser())
+    pattern = str(reach(self.pattern))
     # A path that exists is meant as it stands, even with brackets in its name.
     names = [pattern] if pathlib.Path(pattern).exists() else glob.glob(pattern, recursive=True)
     paths = sorted(pathlib.Path(name) for name in names if not pathlib.Path(name).is_dir())
