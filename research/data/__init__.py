@@ -1,27 +1,32 @@
 """From files to batches. Everything here is a frozen value that opens nothing when constructed.
 
 documents    TFDS, Files
+pairs        LineAligned, PairFiles, UnicodeNames
 tokenizers   Bytes, SentencePiece, HuggingFace; `load_vocabulary` reads a run's
 splits       ByHash, Tail, Column
-datasets     Text, SentencePairs, ImageText, Shapes
+datasets     Text, SentencePairs, Translations, SpanCorruption, ImageText, Shapes
 batches      batches (endless, shuffled), epoch (once, in order)
 preview      what a dataset looks like
 """
 
 from research.data.files import Files
 from research.data.image_text import Column, ImageText
+from research.data.parallel import LineAligned, PairFiles, UnicodeNames
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
 from research.data.preview import picture, preview
 from research.data.sentence_pairs import MARKS, SentencePairs
 from research.data.shapes import Shapes
+from research.data.span_corruption import SENTINELS, SpanCorruption
 from research.data.splits import ByHash, Tail
 from research.data.text import PreparedText, Text
 from research.data.tfds import TFDS
 from research.data.tokenizers import Bytes, HuggingFace, SentencePiece, Vocabulary
 from research.data.tokenizers import load as load_vocabulary
+from research.data.translations import PreparedTranslations, Translations
 
 __all__ = [
   "MARKS",
+  "SENTINELS",
   "TFDS",
   "Batch",
   "ByHash",
@@ -31,13 +36,19 @@ __all__ = [
   "Files",
   "HuggingFace",
   "ImageText",
+  "LineAligned",
+  "PairFiles",
   "PreparedText",
+  "PreparedTranslations",
   "SentencePairs",
   "SentencePiece",
   "Shapes",
   "Source",
+  "SpanCorruption",
   "Tail",
   "Text",
+  "Translations",
+  "UnicodeNames",
   "Vocabulary",
   "batches",
   "epoch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,7 +52,7 @@ def prepare(kind: str, version: int, corpus: Any, tokenize: Tokenize) -> Prepare
     corpus.limit,
     corpus.duplicates,
   )
-  return Prepared(cache.folder(kind, name, lambda folder: _write(folder, corpus, tokenize), _whole))
+  return Prepared(cache.folder(kind, name, lambda folder: _write(folder, corpus, tokenize), whole))
 
 
 class Prepared:
@@ -99,15 +99,25 @@ def _write(folder: pathlib.Path, corpus: Any, tokenize: Tokenize) -> None:
     documents, digests, cleaning = clean_all(show(corpus.documents.read()), corpus.duplicates)
   if not documents:
     raise UserError(f"{corpus.documents} holds no text; check the files and the field")
-  texts = _divide(corpus, documents, digests)
+  texts = divide(corpus, documents, digests)
   with progress.line("fitting the tokenizer"):
     fitted = corpus.tokenizer.fit(texts[TRAIN])
   fitted.save(folder / "vocabulary")
+  save(folder, cleaning, texts, lambda split: tokenize(fitted, texts[split], split))
+
+
+def save(
+  folder: pathlib.Path,
+  cleaning: Cleaning,
+  texts: Mapping[str, Sequence[str]],
+  arrays: Callable[[str], dict[str, np.ndarray]],
+) -> None:
+  """Writes the arrays of every split, and the summary by which `Prepared` knows them."""
   summary = {"cleaning": dataclasses.asdict(cleaning), "splits": {}}
   for split in SPLITS:
     raw = sum(len(text.encode()) for text in texts[split])
     sizes = {}
-    for part, array in tokenize(fitted, texts[split], split).items():
+    for part, array in arrays(split).items():
       path = folder / f"{split}.{part}.npy"
       np.save(path, array, allow_pickle=False)
       sizes[path.name] = path.stat().st_size
@@ -123,7 +133,7 @@ def _known(split: str) -> str:
   return split
 
 
-def _whole(folder: pathlib.Path) -> bool:
+def whole(folder: pathlib.Path) -> bool:
   """Whether a prepared folder is complete: a disk that filled up or lost power may cut files."""
   try:
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -133,7 +143,7 @@ def _whole(folder: pathlib.Path) -> bool:
     return False
 
 
-def _divide(corpus: Any, documents: list[str], digests: list[bytes]) -> dict[str, list[str]]:
+def divide(corpus: Any, documents: list[str], digests: list[bytes]) -> dict[str, list[str]]:
   """The texts of both splits, in the order of the documents, train within the limit."""
   numbers = corpus.split.divide(documents, digests)
   texts = {split: [] for split in SPLITS}

@@ -13,6 +13,7 @@ import pathlib
 import sys
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from research.data.paths import reach
 from research.errors import UserError, nearest
@@ -61,7 +62,7 @@ class Files:
     total = hashlib.blake2b(repr((self.field, self.separator)).encode(), digest_size=16)
     for path in self.paths():
       total.update(kind(path).encode())
-      with _open(path) as file:
+      with open_bytes(path) as file:
         total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
     return total.hexdigest()
 
@@ -76,7 +77,7 @@ class Files:
         'separator="" splits nothing; leave it out, or give the text between documents'
       )
     for path in self.paths():
-      text = _text(path)
+      text = read_text(path)
       match kind(path):
         case ".txt" if self.separator is not None:
           parts = text.replace("\r\n", "\n").split(self.separator)
@@ -160,7 +161,8 @@ def kind(path: pathlib.Path) -> str:
   return ending
 
 
-def _open(path: pathlib.Path):
+def open_bytes(path: pathlib.Path) -> BinaryIO:
+  """A file to read; a UserError where its permissions do not let us."""
   try:
     return path.open("rb")
   except OSError as error:
@@ -169,9 +171,9 @@ def _open(path: pathlib.Path):
     ) from None
 
 
-def _text(path: pathlib.Path) -> str:
+def read_text(path: pathlib.Path) -> str:
   """A whole file, decompressed and decoded; says where it is broken."""
-  with _open(path) as file:
+  with open_bytes(path) as file:
     data = file.read()
   if path.suffix.lower() == ".gz":
     try:

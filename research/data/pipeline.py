@@ -15,6 +15,11 @@ The keys of a batch, once and for all. Every value is a NumPy array with B rows 
   targets    (B, T) int32  in a pair: what stood at the places
   random     (B,) int32    in a pair: 1 where the second segment does not follow the first
 
+  source            (B, M) int32  of a source with a target: its tokens, end-of-text behind them;
+                                  the keys above are then those of the target
+  source_segments   (B, M) int32  number of the pair inside its row, as `segments` of the target
+  source_positions  (B, M) int32  position inside the source
+
   image        (B, Y, X, C) uint8  a picture, normalized by the model
   caption      (B, L) int32        tokens of its caption, end-of-text, zeros
   caption_end  (B,) int32          the place of end-of-text
