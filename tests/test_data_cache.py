@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from research.data import cache
 
 WORKER = """
@@ -18,7 +20,7 @@ def write(folder):
   time.sleep(0.5)
   (folder / "all").touch()
 
-cache.folder("kind", "name", write, lambda folder: (folder / "all").exists())
+cache.folder("kind", "name", write)
 """
 
 
@@ -47,3 +49,34 @@ def test_the_lock_of_a_killed_process_holds_up_nobody(tmp_path, monkeypatch):
   assert waiting.wait(30) == 0
   monkeypatch.setenv("RESEARCH_CACHE", str(root))
   assert (cache.root() / "kind" / "name" / "all").exists()
+
+
+def flip(data):
+  return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("file", ["a/small", "large", cache.CONTENTS])
+@pytest.mark.parametrize("harm", [flip, lambda data: data[:-2], lambda data: b"", None])
+def test_a_damaged_folder_is_made_again(tmp_path, monkeypatch, file, harm):
+  monkeypatch.setenv("RESEARCH_CACHE", str(tmp_path))
+  monkeypatch.setattr(cache, "BLOCK", 1 << 4)  # so that a kilobyte is large
+
+  def write(folder):
+    (folder / "a").mkdir()
+    (folder / "a" / "small").write_bytes(b"content")
+    (folder / "large").write_bytes(bytes(2000))
+
+  folder = cache.folder("kind", "name", write)
+  whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+  if harm is None:
+    (folder / file).unlink()
+  else:
+    (folder / file).write_bytes(harm((folder / file).read_bytes()))
+  assert cache.folder("kind", "name", write) == folder
+  assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+
+
+def test_a_whole_folder_is_not_made_again(tmp_path, monkeypatch):
+  monkeypatch.setenv("RESEARCH_CACHE", str(tmp_path))
+  folder = cache.folder("kind", "name", lambda folder: (folder / "x").touch())
+  assert cache.folder("kind", "name", lambda folder: 1 / 0) == folder

@@ -79,6 +79,9 @@ BAD = [
   ("x.csv", "id,text\n1,a\n2\n", "x.csv, line 3: the row ends before column 'text'"),
   ("x.csv", 'id,text\n1,"a" b\n', "x.csv, line 2: .*quote cells"),
   ("x.tsv", 'id\ttext\n1\t"a\n', "x.tsv, line 2: .*quote cells"),
+  ("x.csv", "id,text\n1,a, b\n", "x.csv, line 2: 3 cells where line 1 names 2 columns; quote"),
+  ("x.csv", "text,text\na,b\n", "x.csv, line 1: two columns are called 'text'"),
+  ("x.jsonl", '{"text": ' + "1" * 5000 + "}", "line 1: this is not JSON \\(Exceeds the limit"),
   ("x.doc", "text", "x.doc is of an unknown kind"),
   ("x.gz", "text", "x.gz is of an unknown kind"),
 ]
@@ -90,6 +93,43 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, name, content, message):
   with pytest.raises(UserError, match=message) as caught:
     list(Files(str(path)).read())
   assert "\n" not in str(caught.value)
+
+
+LINES = '{"text": "a"}\n' * 98 + '{"text": 3}\n["b"]\n'
+
+
+def test_bad_records_within_the_share_are_left_out_and_named(tmp_path, capsys):
+  path = write(tmp_path / "x.jsonl", LINES)
+  assert list(Files(str(path), skip=0.02).read()) == ["a"] * 98
+  said = capsys.readouterr().err
+  assert "2 of 100 records cannot be used and are left out" in said and said.count("\n") == 1
+  assert "line 99: field 'text' is a int" in said and "line 100: a list" in said
+
+
+def test_more_bad_records_than_the_share_are_an_error(tmp_path):
+  path = write(tmp_path / "x.jsonl", LINES + "[]\n" * 7)
+  with pytest.raises(UserError, match=r"9 of 107 records .* skip=0\.02") as caught:
+    list(Files(str(path), skip=0.02).read())
+  assert str(caught.value).count(", line ") == 5  # five are named
+  with pytest.raises(UserError, match="skip=1 is a share"):
+    Files(str(path), skip=1)
+
+
+def test_rows_after_a_bad_one_are_read_as_they_are(tmp_path):
+  text = 'id,text\n1,a\n2,"b" c\n3,"d\ne"\n4\n5,f\n'
+  assert list(Files(str(write(tmp_path / "x.csv", text)), skip=0.5).read()) == ["a", "d\ne", "f"]
+
+
+def test_gzip_that_is_made_to_fill_the_memory_is_refused(tmp_path):
+  path = write(tmp_path / "x.txt.gz", bytes(b" " * (20 << 20)))
+  with pytest.raises(UserError, match="grows to more than 200 times its size"):
+    list(Files(str(path)).read())
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "x.txt")
+  with pytest.raises(UserError, match="no file matches"):
+    list(Files(str(tmp_path / "x.txt")).read())
 
 
 @pytest.mark.parametrize("damage", [slice(0, 20), slice(1, None)])

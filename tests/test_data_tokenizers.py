@@ -223,7 +223,7 @@ def test_a_tokenizer_json_is_read(gpt2, tmp_path):
     ("vocab.txt", "the\nriver\n", "has no .UNK."),
     ("encoder.json", "{}", "holds no vocabulary"),
     ("model.bin", "x", "holds no vocabulary"),
-    (CLIP, "not gzip", "cannot be read as a tokenizer"),
+    (CLIP, "not gzip", "is not whole gzip data"),
   ],
 )
 def test_bad_files_are_told(tmp_path, name, content, message):

@@ -10,6 +10,7 @@ import pytest
 
 from research import data, load, train
 from research.data import captions, images, pipeline, shapes
+from research.data.bad_records import BadRecords
 from research.errors import UserError
 
 RED = (255, 0, 0)
@@ -100,7 +101,9 @@ def test_broken_pictures_are_left_out_and_named(tmp_path, capsys):
   (home / "pictures" / "7.png").write_bytes(whole[:60])
   prepared = dataset(home).prepare()
   assert [name.rsplit("/", 1)[1] for name in prepared.broken] == ["7.png"]
-  assert "1 of 200 pictures cannot be read and are left out: 7.png" in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert "1 of 200 records cannot be used and are left out" in said
+  assert "pairs.jsonl, line 8: 7.png cannot be read" in said
   assert len(prepared.source("train")) + len(prepared.source("heldout")) == 199
 
 
@@ -108,7 +111,7 @@ def test_too_many_broken_pictures_are_an_error(tmp_path):
   home = folder(tmp_path)
   for i in range(3):
     (home / "pictures" / f"{i}.png").unlink()
-  with pytest.raises(UserError, match=r"3 of 200 pictures cannot be read, more than 1%.*0\.png"):
+  with pytest.raises(UserError, match=r"3 of 200 records .* more than skip=0\.01.*0\.png"):
     dataset(home).prepare()
 
 
@@ -150,17 +153,18 @@ def test_a_line_is_no_picture(tmp_path):
   [
     ("a.tsv", "image\tcaption\n../x.png\thi\n", "names '../x.png', which lies outside"),
     ("a.tsv", "image\tcaptoin\nx.png\thi\n", "Did you mean 'captoin'?"),
-    ("a.csv", "image,caption\nx.png,  \n", "a.csv:2 has no text under 'caption'"),
-    ("a.jsonl", '{"image": "x.png"\n', "a.jsonl:1 is no JSON"),
-    ("a.jsonl", "[]\n", "a.jsonl:1 is no JSON object"),
-    ("a.jsonl", "", "names no pictures"),
-    ("a.txt", "", "its name ends in one of .jsonl, .tsv, .csv"),
+    ("a.csv", "image,caption\nx.png,  \n", "a.csv, line 2: 'caption' is empty"),
+    ("a.jsonl", '{"image": "x.png"\n', "a.jsonl, line 1: this is not JSON"),
+    ("a.jsonl", "[]\n", "a.jsonl, line 1: a list instead of an object"),
+    ("a.jsonl", "", "is empty"),
+    ("a.jsonl", "\n", "names no pictures"),
+    ("a.txt", "", "its name ends in one of .jsonl, .csv, .tsv"),
   ],
 )
 def test_a_table_that_cannot_be_used_is_said(tmp_path, name, text, said):
   (tmp_path / name).write_text(text)
   with pytest.raises(UserError) as error:
-    captions.table(tmp_path / name, tmp_path, "image", "caption")
+    captions.table(tmp_path / name, tmp_path, "image", "caption", BadRecords(0.0))
   assert said in str(error.value)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from research.data import reading, tables
+from research.data.bad_records import BadRecords
 from research.data.clean import clean
 from research.data.vocabulary import Vocabulary
-from research.errors import UserError, nearest
-
-DELIMITERS = {".tsv": "\t", ".csv": ","}
+from research.errors import UserError
 
 
 def rows(
@@ -49,71 +47,56 @@ def blank(image_size: int, length: int) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """A line of a table: its number, the picture's file, the caption, and all that it says."""
+  """A line of a table: where it stands, the picture's file, the caption, and all that it says."""
 
-  number: int
+  where: str
   image: pathlib.Path
   caption: str
-  columns: dict[str, str]
+  columns: dict[str, object]
 
 
-def table(path: pathlib.Path, folder: pathlib.Path, image: str, caption: str) -> list[Line]:
+def table(
+  path: pathlib.Path, folder: pathlib.Path, image: str, caption: str, bad: BadRecords
+) -> list[Line]:
   """The lines of a .jsonl table, or of a .tsv or .csv one whose first line names the columns.
 
   Args:
-    path: of the table.
+    path: of the table, which may be compressed (.gz).
     folder: that its files lie in.
     image, caption: the names of the two columns.
+    bad: takes the lines that cannot be used: no caption, or a file that lies outside the folder.
 
   Raises:
-    UserError: the table or a line of it cannot be used; a file that lies outside the folder.
+    UserError: the table cannot be used, or a line of it where none may be bad.
   """
   home = folder.resolve()
   if not home.is_dir():
     raise UserError(f"{folder} is no folder; give the one that the table's files lie in.")
+  ending = "".join(path.suffixes[-2:]).removesuffix(".gz").lower()
+  ending = ending if ending in tables.KINDS else path.suffix.lower()
+  if ending not in tables.KINDS:
+    known = ", ".join(tables.KINDS)
+    raise UserError(f"{path} is no table of pairs; its name ends in one of {known}, or .gz.")
   lines = []
-  for number, columns in _records(path):
-    for name in (image, caption):
-      if not isinstance(columns.get(name), str) or not columns[name].strip():
-        known = ", ".join(str(key) for key in columns)
-        raise UserError(
-          f"{path}:{number} has no text under {name!r}.{nearest(name, map(str, columns))} "
-          f"It has {known or 'nothing'}."
-        )
-    file = (home / columns[image]).resolve()
-    if not file.is_relative_to(home):
-      raise UserError(f"{path}:{number} names {columns[image]!r}, which lies outside {folder}.")
-    lines.append(Line(number, file, clean(columns[caption]), columns))
-  if not lines:
+  for row in tables.rows(path, ending, reading.text(path), needs=(image, caption)):
+    try:
+      lines.append(_line(row, home, image, caption))
+    except UserError as error:
+      bad.leave_out(str(error))
+  if not lines and not bad.count:
     raise UserError(f"{path} names no pictures; give a table with a line for each pair.")
   return lines
 
 
-def _records(path: pathlib.Path) -> Iterator[tuple[int, dict]]:
-  kinds = [".jsonl", *DELIMITERS]
-  if path.suffix not in kinds:
-    raise UserError(f"{path} is no table of pairs; its name ends in one of {', '.join(kinds)}.")
+def _line(row: tables.Row, home: pathlib.Path, image: str, caption: str) -> Line:
+  name, said = tables.text_of(row, image), clean(tables.text_of(row, caption))
+  for field, value in ((image, name), (caption, said)):
+    if not value.strip():
+      raise UserError(f"{row.where}: {field!r} is empty; every pair has a picture and a caption.")
   try:
-    with path.open(encoding="utf-8", newline="") as file:
-      if path.suffix == ".jsonl":
-        for number, text in enumerate(file, 1):
-          if text.strip():
-            yield number, _object(path, number, text)
-      else:
-        reader = csv.DictReader(file, delimiter=DELIMITERS[path.suffix])
-        for columns in reader:
-          yield reader.line_num, columns
-  except OSError as error:
-    raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from None
-  except (UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f"{path} cannot be read ({error}); it has to be UTF-8 text.") from None
-
-
-def _object(path: pathlib.Path, number: int, text: str) -> dict:
-  try:
-    columns = json.loads(text)
-  except ValueError as error:
-    raise UserError(f"{path}:{number} is no JSON ({error}); write one object a line.") from None
-  if not isinstance(columns, dict):
-    raise UserError(f"{path}:{number} is no JSON object; write names and values in braces.")
-  return columns
+    file = (home / name).resolve()
+  except (OSError, ValueError, RuntimeError) as error:
+    raise UserError(f"{row.where}: {name[:80]!r} cannot be a path ({error}).") from None
+  if not file.is_relative_to(home):
+    raise UserError(f"{row.where} names {name[:80]!r}, which lies outside {home}.")
+  return Line(row.where, file, said, row.cells)

@@ -52,7 +52,7 @@ def prepare(kind: str, version: int, corpus: Any, tokenize: Tokenize) -> Prepare
     corpus.limit,
     corpus.duplicates,
   )
-  return Prepared(cache.folder(kind, name, lambda folder: _write(folder, corpus, tokenize), whole))
+  return Prepared(cache.folder(kind, name, lambda folder: _write(folder, corpus, tokenize)))
 
 
 class Prepared:
@@ -116,12 +116,9 @@ def save(
   summary = {"cleaning": dataclasses.asdict(cleaning), "splits": {}}
   for split in SPLITS:
     raw = sum(len(text.encode()) for text in texts[split])
-    sizes = {}
     for part, array in arrays(split).items():
-      path = folder / f"{split}.{part}.npy"
-      np.save(path, array, allow_pickle=False)
-      sizes[path.name] = path.stat().st_size
-    summary["splits"][split] = {"bytes": raw, "files": sizes}
+      np.save(folder / f"{split}.{part}.npy", array, allow_pickle=False)
+    summary["splits"][split] = {"bytes": raw}
   (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
@@ -131,16 +128,6 @@ def _known(split: str) -> str:
       f"there is no split {split!r}; choose {TRAIN!r} or {HELDOUT!r}.{nearest(split, SPLITS)}"
     )
   return split
-
-
-def whole(folder: pathlib.Path) -> bool:
-  """Whether a prepared folder is complete: a disk that filled up or lost power may cut files."""
-  try:
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    sizes = [item for split in SPLITS for item in summary["splits"][split]["files"].items()]
-    return all((folder / name).stat().st_size == size for name, size in sizes)
-  except (OSError, ValueError, KeyError, TypeError):
-    return False
 
 
 def divide(corpus: Any, documents: list[str], digests: list[bytes]) -> dict[str, list[str]]:

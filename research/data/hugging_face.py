@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from research.data import published, vocabulary
-from research.errors import UserError
+from research.errors import UserError, reason
 
+LARGEST = 2**24  # pieces; published vocabularies have up to 2**18
 FORMAT = 1  # raise it whenever the same files would give other tokens
 
 
@@ -58,13 +59,14 @@ class HuggingFace:
 def _fit(paths: tuple[pathlib.Path, ...], stamp, end: str | None) -> HuggingFaceVocabulary:
   del stamp  # only there to notice files that have changed
   try:
-    text = published.build(paths)
+    return HuggingFaceVocabulary(published.build(paths), end)
   except UserError:
     raise
   except Exception as error:  # the library raises bare Exceptions
     names = " and ".join(str(path) for path in paths)
-    raise UserError(f"{names} cannot be read as a tokenizer ({_first_line(error)})") from None
-  return HuggingFaceVocabulary(text, end)
+    raise UserError(
+      f"{names} cannot be read as a tokenizer ({reason(error)}); copy it again"
+    ) from None
 
 
 class HuggingFaceVocabulary:
@@ -80,6 +82,8 @@ class HuggingFaceVocabulary:
     ids = self._tokenizer.get_vocab(with_added_tokens=True)
     added = self._tokenizer.get_added_tokens_decoder()
     self.vocab_size = max(ids.values()) + 1
+    if self.vocab_size > LARGEST:
+      raise UserError(f"the tokenizer numbers a piece {self.vocab_size - 1:,}; it is damaged")
     self.special = {token.content: i for i, token in added.items() if token.special}
     self._name = end
     self.end = self._end(ids)
@@ -153,12 +157,8 @@ class HuggingFaceVocabulary:
       raise
     except Exception as error:  # the library raises bare Exceptions
       raise UserError(
-        f"{path} cannot be read ({_first_line(error)}); copy it from the run again"
+        f"{path} cannot be read ({reason(error)}); copy it from the run again"
       ) from None
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _types(part) -> set[str]:

@@ -1,7 +1,7 @@
 """Pictures with captions from a table and a folder, as a dataset for CLIP.
 
-They are decoded and resized once, into the cache; a batch is then a gather of crops. What cannot
-be read is left out, counted and named, and too much of it is an error.
+They are decoded and resized once, into the cache; a batch is then a gather of crops. Pairs that
+cannot be used are left out, counted and named, and too many of them are an error.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import pathlib
-import sys
 
 import numpy as np
 
 from research.data import cache, captions, images, pipeline, tokenizers
+from research.data.bad_records import BadRecords, check_share
 from research.data.captions import Line
 from research.data.clean import digest
 from research.data.paths import reach
@@ -25,7 +24,6 @@ from research.data.vocabulary import Tokenizer, Vocabulary
 from research.errors import UserError
 
 FORMAT = 1  # raise it whenever the files of the cache, or what is in them, change
-BROKEN = 0.01  # of the pictures that may be unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +50,8 @@ class ImageText:
     start: the number of the token before every caption (CLIP's is 49,406), or None.
     resize: the shorter side before cropping; `image_size` where not given (CLIP, section 2.3).
     seed: of the crops.
+    skip: share of the pairs that may be bad and are left out: pictures that cannot be read, lines
+      that say nothing.
   """
 
   table: str
@@ -65,8 +65,10 @@ class ImageText:
   start: int | None = None
   resize: int | None = None
   seed: int = 0
+  skip: float = 0.01
 
   def __post_init__(self):
+    check_share(self.skip)
     if self.image_size < 1:
       raise UserError(f"image_size={self.image_size} must be at least 1.")
     if self.length < 3:
@@ -81,20 +83,22 @@ class ImageText:
     """Decodes, resizes and tokenizes, or opens what was prepared before.
 
     Raises:
-      UserError: a line of the table cannot be used, more than 1 % of the pictures cannot be read,
-        one is larger than Pillow will decode, or a split is empty.
+      UserError: the table cannot be used, more of its pairs than `skip` allows are bad, a picture
+        is larger than Pillow will decode, or a split is empty.
     """
-    lines = captions.table(reach(self.table), reach(self.folder), self.image, self.caption)
+    bad = BadRecords(self.skip)
+    lines = captions.table(reach(self.table), reach(self.folder), self.image, self.caption, bad)
+    bad.check(len(lines) + bad.count)
     said = [(str(x.image), x.caption, x.columns.get(self._column)) for x in lines]
     name = cache.key(
       FORMAT,
       hashlib.blake2b(repr(said).encode()).hexdigest(),
       images.stamps(line.image for line in lines),
       self.tokenizer.fingerprint(),
-      repr((self.split, self.length, self.start, self.resize or self.image_size)),
+      repr((self.split, self.length, self.start, self.resize or self.image_size, self.skip)),
     )
-    write = functools.partial(self._write, lines)
-    return PreparedImageText(cache.folder("image_text", name, write, _whole), self)
+    write = functools.partial(self._write, lines, bad)
+    return PreparedImageText(cache.folder("image_text", name, write), self)
 
   def source(self, split: str) -> Pairs:
     """The pairs of "train" or "heldout"."""
@@ -108,18 +112,16 @@ class ImageText:
   def _column(self) -> str | None:
     return self.split.name if isinstance(self.split, Column) else None
 
-  def _write(self, lines: list[Line], folder: pathlib.Path) -> None:
+  def _write(self, lines: list[Line], bad: BadRecords, folder: pathlib.Path) -> None:
+    records = len(lines) + bad.count
     files = list(dict.fromkeys(line.image for line in lines))
     shapes, broken = images.decode(files, self.resize or self.image_size, folder / "pixels.bin")
+    for line in lines:
+      if line.image in broken:
+        bad.leave_out(f"{line.where}: {line.image.name} cannot be read ({broken[line.image]})")
+    bad.check(records)
+    bad.tell(records)
     lines = [line for line in lines if line.image not in broken]
-    if len(broken) > BROKEN * len(files):
-      worst = next(iter(broken))
-      raise UserError(
-        f"{len(broken):,} of {len(files):,} pictures cannot be read, more than {BROKEN:.0%}; the "
-        f"first is {worst} ({broken[worst]}). Mend them, or take them out of {self.table}."
-      )
-    if broken:
-      print(_left_out(broken, len(files)), file=sys.stderr)
     numbers = {file: i for i, file in enumerate(x for x in files if x not in broken)}
     split_of = self._splits(list(numbers), lines)
     texts = [line.caption for line, split in zip(lines, split_of) if split == TRAIN]
@@ -137,12 +139,7 @@ class ImageText:
     }
     for name, array in arrays.items():
       np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    summary = {
-      "files": sizes,
-      "broken": {str(file): why for file, why in broken.items()},
-      "cut": cut,
-    }
+    summary = {"broken": {str(file): why for file, why in broken.items()}, "cut": cut}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
   def _splits(self, files: list[pathlib.Path], lines: list[Line]) -> list[str | None]:
@@ -216,18 +213,3 @@ class Pairs:
 
   def _picture(self, i: int) -> np.ndarray:
     return self.pixels[self.offsets[i] : self.offsets[i + 1]].reshape(*self.shapes[i], 3)
-
-
-def _left_out(broken: dict[pathlib.Path, str], total: int) -> str:
-  named = ", ".join(f"{file.name} ({why})" for file, why in itertools.islice(broken.items(), 3))
-  more = ", ..." if len(broken) > 3 else ""
-  return f"{len(broken):,} of {total:,} pictures cannot be read and are left out: {named}{more}"
-
-
-def _whole(folder: pathlib.Path) -> bool:
-  """Whether a prepared folder is complete: a disk that filled up or lost power may cut files."""
-  try:
-    sizes = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files"]
-    return all((folder / name).stat().st_size == size for name, size in sizes.items())
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
-    return False

@@ -6,16 +6,19 @@ import concurrent.futures
 import hashlib
 import os
 import pathlib
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
 
 from research.data import progress
-from research.errors import UserError
+from research.errors import UserError, reason
 
 LONGEST = 20  # times the shorter side; what is longer is no picture but a line
 AT_ONCE = 256  # pictures decoded before they are written
 WHITE = (255, 255, 255)
+# Pillow reads others, some by programs that it starts.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class Unreadable(Exception):
@@ -25,7 +28,8 @@ class Unreadable(Exception):
 def read(path: pathlib.Path, size: int) -> np.ndarray:
   """(Y, X, 3) uint8, the shorter of Y and X being `size`; bicubic, upright, on white.
 
-  Grey, palette and CMYK pictures become RGB, 16 bits become 8, transparency shows white.
+  Grey, palette and CMYK pictures become RGB, 16 bits become 8, transparency shows white; of an
+  animation the first picture counts.
 
   Raises:
     Unreadable: it is missing, broken or cut off, or one side is more than 20 times the other.
@@ -35,7 +39,7 @@ def read(path: pathlib.Path, size: int) -> np.ndarray:
   import PIL.ImageOps
 
   try:
-    with PIL.Image.open(path) as image:
+    with PIL.Image.open(path, formats=FORMATS) as image:
       _refuse_bomb(path, image.width * image.height)
       short, long = sorted(image.size)
       if long > LONGEST * short:
@@ -45,9 +49,11 @@ def read(path: pathlib.Path, size: int) -> np.ndarray:
       rgb = _rgb(upright)
   except PIL.Image.DecompressionBombError as error:
     raise UserError(f"{path}: {error}; leave it out, or make it smaller.") from None
-  except (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError) as error:
-    reason = getattr(error, "strerror", None) or f"{error}" or type(error).__name__
-    raise Unreadable(reason.replace(f" {str(path)!r}", "")) from None
+  except (Unreadable, UserError):
+    raise
+  except Exception as error:  # a decoder raises whatever the file makes of it
+    said = getattr(error, "strerror", None) or reason(error)
+    raise Unreadable(said.replace(f" {str(path)!r}", "")) from None
   scale = size / min(rgb.size)
   shape = tuple(max(size, round(side * scale)) for side in rgb.size)
   return np.asarray(rgb.resize(shape, PIL.Image.Resampling.BICUBIC))
@@ -91,6 +97,7 @@ def decode(
 
   shapes, broken = [], {}
   with (
+    warnings.catch_warnings(action="ignore"),  # Pillow's, on what is odd in a file
     target.open("wb") as out,
     progress.line("decoding pictures") as show,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,  # Pillow frees the others

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Protocol
 
-from research.data import files
+from research.data import files, reading
 from research.errors import UserError
 
 Pair = tuple[str, str]
@@ -41,7 +41,7 @@ class LineAligned:
     """Of the contents."""
     total = hashlib.blake2b(digest_size=16)
     for path in self._paths():
-      with files.open_bytes(path) as file:
+      with reading.opened(path) as file:
         total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
     return f"lines {total.hexdigest()}"
 
@@ -58,7 +58,7 @@ class LineAligned:
     yield from zip(*sides)
 
   def _paths(self) -> list[pathlib.Path]:
-    paths = [pathlib.Path(path).expanduser() for path in (self.source, self.target)]
+    paths = [reading.expanded(path) for path in (self.source, self.target)]
     for path in paths:
       if not path.is_file():
         raise UserError(f"there is no file {path} (from {pathlib.Path.cwd()}); check the path")
@@ -136,7 +136,7 @@ class UnicodeNames:
 
 def _lines(path: pathlib.Path) -> list[str]:
   """The lines of a file; only line breaks end them, and the last one needs none."""
-  lines = files.read_text(path).replace("\r\n", "\n").split("\n")
+  lines = reading.text(path).replace("\r\n", "\n").split("\n")
   return lines[:-1] if lines[-1] == "" else lines
 
 

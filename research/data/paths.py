@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import pathlib
 import re
 
-from research.data import archives, cache, progress
+from research.data import archives, cache, progress, reading
 from research.errors import UserError
 
 ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
-FILES, SIZES = "files", "sizes.json"  # in the folder of an archive in the cache
+FILES = "files"  # in the folder of an archive in the cache
 
 
 def reach(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -23,9 +22,9 @@ def reach(path: str | os.PathLike[str]) -> pathlib.Path:
   unpacked into the cache, once for the same contents; an archive inside of it is not.
 
   Raises:
-    UserError: the archive is refused (see `archives.unpack`).
+    UserError: it is no path, or the archive is refused (see `archives.unpack`).
   """
-  whole = pathlib.Path(path).expanduser()
+  whole = reading.expanded(path)
   archive = next((part for part in (whole, *whole.parents) if os.path.isfile(part)), None)
   if archive is None or (archive == whole and not whole.name.lower().endswith(ENDINGS)):
     return whole
@@ -35,8 +34,7 @@ def reach(path: str | os.PathLike[str]) -> pathlib.Path:
 def _unpacked(archive: pathlib.Path) -> pathlib.Path:
   def write(folder: pathlib.Path) -> None:
     with progress.line(f"unpacking {archive.name}"):
-      sizes = archives.unpack(archive, folder / FILES)
-    (folder / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
+      archives.unpack(archive, folder / FILES)
 
   try:
     digest = _digest(archive, archive.stat().st_mtime_ns)
@@ -46,7 +44,7 @@ def _unpacked(archive: pathlib.Path) -> pathlib.Path:
     ) from error
   # The archive's own name is in it, so that errors about its files tell where they come from.
   name = re.sub(r"[^\w.-]", "_", archive.name)
-  return cache.folder("archives", f"{name}-{digest}", write, _whole) / FILES
+  return cache.folder("archives", f"{name}-{digest}", write) / FILES
 
 
 @functools.lru_cache(maxsize=32)
@@ -54,12 +52,3 @@ def _digest(archive: pathlib.Path, stamp: int) -> str:
   del stamp  # only there to notice files that have changed
   with archive.open("rb") as file:
     return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
-
-
-def _whole(folder: pathlib.Path) -> bool:
-  """Whether all is there: a disk that filled up or lost power may cut files."""
-  try:
-    sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
-    return all((folder / FILES / name).stat().st_size == size for name, size in sizes.items())
-  except (OSError, ValueError, AttributeError):
-    return False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import pathlib
 import re
 
+from research.data import reading
 from research.errors import UserError
 
 JSON = "tokenizer.json"
@@ -24,7 +24,7 @@ CLIP_WORDS = (
 
 def find(path: str) -> tuple[pathlib.Path, ...]:
   """The file or pair of files that `path` means."""
-  given = pathlib.Path(path).expanduser()
+  given = reading.expanded(path)
   if not given.exists():
     raise UserError(f"there is no {path}; give a tokenizer.json or a folder with a vocabulary")
   folder = given if given.is_dir() else given.parent
@@ -80,7 +80,7 @@ def _clip(path: pathlib.Path):
   from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
   from tokenizers import pre_tokenizers as pre
 
-  lines = gzip.decompress(path.read_bytes()).decode().split("\n")
+  lines = reading.text(path).split("\n")
   merges = [tuple(line.split()) for line in lines[1:CLIP_LINES] if line]
   letters = list(letters_of_bytes().values())
   pieces = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges]

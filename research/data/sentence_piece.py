@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from research.data import cache, vocabulary
-from research.errors import UserError
+from research.errors import UserError, reason
 
 END = "<|endoftext|>"
 SPACE = "\u2581"  # how SentencePiece writes a space inside its pieces
@@ -74,7 +74,6 @@ class SentencePiece:
       "vocabulary",
       name,
       lambda folder: SentencePieceVocabulary(self._train(documents)).save(folder),
-      lambda folder: (folder / vocabulary.FILE).is_file() and (folder / MODEL).is_file(),
     )
     return SentencePieceVocabulary.load(folder)
 
@@ -151,12 +150,18 @@ class SentencePieceVocabulary:
     size = self._processor.GetPieceSize()
     self.vocab_size = size
     self.end = int(self._processor.eos_id())
+    self._first_byte = int(self._processor.PieceToId("<0x00>"))
+    last = min(self._first_byte + 255, size - 1)
+    if self.end < 0 or not all(map(self._processor.IsByte, (self._first_byte, last))):
+      raise UserError(
+        "the SentencePiece model has no end-of-text, or no pieces for the 256 bytes; give one that "
+        "was trained here"
+      )
     self._pieces = [self._bytes(i) for i in range(size)]
     self.bytes_of = np.array([len(piece) for piece in self._pieces], np.int32)
     self.continues = vocabulary.continuing(self._pieces)
     names = {i: self._processor.IdToPiece(i) for i in range(size) if self._processor.IsControl(i)}
     self.special = {name: i for i, name in names.items() if i != self.end}
-    self._first_byte = int(self._processor.PieceToId("<0x00>"))
 
   def _bytes(self, i: int) -> bytes:
     if self._processor.IsControl(i) or self._processor.IsUnknown(i):
@@ -201,5 +206,7 @@ class SentencePieceVocabulary:
     path = pathlib.Path(folder) / MODEL
     try:
       return cls(path.read_bytes())
-    except (OSError, RuntimeError) as error:
-      raise UserError(f"{path} cannot be read ({error}); copy it from the run again") from None
+    except (OSError, RuntimeError, ValueError) as error:
+      raise UserError(
+        f"{path} cannot be read ({reason(error)}); copy it from the run again"
+      ) from None

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from research.data import cache, progress
-from research.errors import UserError, nearest
+from research.errors import UserError, nearest, reason
 
 OURS = ("python_docs", "python_source")  # made here on first use, from the interpreter itself
 FORMAT = 1  # raise it whenever what our builders write changes
@@ -58,8 +58,9 @@ class TFDS:
       UserError: it is not prepared, damaged, or has no such split or field.
     """
     builder = self._builder()
-    self._files(builder)
+    files = self._files(builder)
     self._check_field(builder)
+    number = 0
     try:
       source = builder.as_data_source(self.split)
       for number in range(len(source)):
@@ -69,8 +70,8 @@ class TFDS:
       raise UserError(
         f"{self.name}, record {number}: field {self.field!r} is not UTF-8 text; choose another"
       ) from None
-    except (RuntimeError, ValueError, IndexError, OSError) as error:
-      raise UserError(_damaged(builder, error)) from None
+    except Exception as error:  # ArrayRecord's, protobuf's and TFDS's have nothing in common
+      raise UserError(_damaged(builder, f"{_place(files, number)}: {reason(error)}")) from None
 
   def _builder(self):
     return _ours(self.name) if self.name in OURS else self._prepared()
@@ -94,9 +95,11 @@ class TFDS:
             f"{data_dir or '~/tensorflow_datasets'} holds no dataset {self.name!r}."
             f"{nearest(self.name, names)} {_advice(self)}"
           ) from None
-      except (ImportError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"TFDS cannot open {self.name!r}: {lines[0]}") from None
+      except Exception as error:  # it raises whatever its parts do
+        raise UserError(
+          f"TFDS cannot open {self.name!r} in {data_dir or '~/tensorflow_datasets'} "
+          f"({reason(error)}); delete that folder and prepare it again"
+        ) from None
     if not prepared:
       raise UserError(
         f"{self.name} is not prepared as ArrayRecord in {data_dir or '~/tensorflow_datasets'}. "
@@ -104,8 +107,8 @@ class TFDS:
       )
     return builder
 
-  def _files(self, builder) -> list[pathlib.Path]:
-    """The files of the split, after checking that each holds the records that it should.
+  def _files(self, builder) -> dict[pathlib.Path, int]:
+    """The files of the split and the records that are read of each, after checking what they hold.
 
     A damaged ArrayRecord file opens without complaint, as one with no records.
     """
@@ -114,12 +117,12 @@ class TFDS:
     splits = builder.info.splits
     try:
       parts = splits[self.split].file_instructions
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, AssertionError):
       raise UserError(
         f"{self.name} has no split {self.split!r}; choose from {', '.join(splits)}."
         f"{nearest(self.split, splits)}"
       ) from None
-    paths = []
+    taken = {}
     for part in parts:
       path = pathlib.Path(part.filename)
       if "array_record" not in path.name:
@@ -133,13 +136,13 @@ class TFDS:
         records = reader.num_records()
         reader.close()
       except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(_damaged(builder, error)) from None
+        raise UserError(_damaged(builder, f"{path.name}: {reason(error)}")) from None
       if records != part.examples_in_shard:
         raise UserError(
           _damaged(builder, f"{path.name} has {records} records, not {part.examples_in_shard}")
         )
-      paths.append(path)
-    return paths
+      taken[path] = part.take
+    return taken
 
   def _check_field(self, builder) -> None:
     names = list(builder.info.features)
@@ -154,6 +157,15 @@ def _advice(dataset: TFDS) -> str:
   folder = f" --data_dir={dataset.data_dir}" if dataset.data_dir else ""
   command = f"tfds build {dataset.name} --file_format=array_record{folder}"
   return f"On a machine with TensorFlow run: {command}"
+
+
+def _place(files: dict[pathlib.Path, int], number: int) -> str:
+  """The file that a record is in, and which of those that are read of it."""
+  for path, count in files.items():
+    if number < count:
+      return f"{path.name}, record {number}"
+    number -= count
+  return "its files"
 
 
 def _damaged(builder, what: object) -> str:
@@ -175,12 +187,7 @@ def _ours(name: str):
       with progress.line(f"preparing {name}"):
         builder.download_and_prepare()
 
-    folder = cache.folder(
-      "tfds",
-      f"{name}-{platform.python_version()}-{FORMAT}",
-      write,
-      lambda folder: (folder / inside / "dataset_info.json").is_file(),
-    )
+    folder = cache.folder("tfds", f"{name}-{platform.python_version()}-{FORMAT}", write)
     return tfds.builder_from_directory(str(folder / inside))
 
 

@@ -77,7 +77,7 @@ class Translations:
       self.limit,
       self.duplicates,
     )
-    folder = cache.folder("translations", name, lambda folder: _write(folder, self), corpus.whole)
+    folder = cache.folder("translations", name, lambda folder: _write(folder, self))
     return PreparedTranslations(folder, self._lengths())
 
   def source(self, split: str) -> PairRows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -119,11 +120,13 @@ class ByteVocabulary:
 
 
 def write(folder: str | pathlib.Path, description: dict, files: dict[str, bytes] | None = None):
-  """Writes a vocabulary's description and its model files."""
+  """Writes a vocabulary's description and its model files, with a digest of both."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   for name, data in (files or {}).items():
     (folder / name).write_bytes(data)
+  description = {**description, "files": {n: _digest(data) for n, data in (files or {}).items()}}
+  description["digest"] = _digest(json.dumps(description, sort_keys=True).encode())
   (folder / FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
@@ -131,7 +134,7 @@ def read(folder: str | pathlib.Path) -> dict:
   """The description of a saved vocabulary.
 
   Raises:
-    UserError: the folder holds none.
+    UserError: the folder holds none, or it or one of its files is not what was written.
   """
   path = pathlib.Path(folder) / FILE
   try:
@@ -140,8 +143,26 @@ def read(folder: str | pathlib.Path) -> dict:
     raise UserError(
       f"{folder} holds no vocabulary ({FILE} is missing); give the folder `vocabulary` of a run"
     ) from None
-  except ValueError as error:
+  except (ValueError, RecursionError, OSError) as error:
     raise UserError(f"{path} is damaged ({error}); copy it from the run again") from None
-  if not isinstance(description, dict) or "kind" not in description:
+  if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
     raise UserError(f"{path} does not name its kind; copy it from the run again")
+  # Those that were saved before there were digests have none.
+  if (digest := description.pop("digest", None)) is not None:
+    if digest != _digest(json.dumps(description, sort_keys=True).encode()):
+      raise UserError(f"{path} is not what was written; copy it from the run again")
+    for name, wanted in description["files"].items():
+      file = path.parent / name
+      try:
+        found = _digest(file.read_bytes())
+      except OSError as error:
+        raise UserError(
+          f"{file} cannot be read ({error.strerror}); copy it from the run again"
+        ) from None
+      if found != wanted:
+        raise UserError(f"{file} is not what was written; copy it from the run again")
   return description
+
+
+def _digest(data: bytes) -> str:
+  return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -73,7 +73,7 @@ def main(request_path: str, answer_path: str) -> None:
     }
     (folder / "result.json").write_text(json.dumps(result, indent=1))
 
-  folder = cache.folder("plans", key, write, lambda folder: (folder / "result.json").is_file())
+  folder = cache.folder("plans", key, write)
   answer = {"folder": str(folder), "cached": not compiled_now}
   Path(answer_path).write_text(json.dumps(answer))
 
