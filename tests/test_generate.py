@@ -139,14 +139,14 @@ def test_prompts_that_cannot_be_continued_say_why(prompts, settings, message):
 def test_programs_are_shared_between_lengths():
   model = SMALL.clone(epsilon=2e-5, depth=1)  # nobody else's
   params = parameters(model)
-  before = language._read._cache_size(), language._write._cache_size()
+  before = language.read._cache_size(), language._write._cache_size()
   for length, steps in ((3, 10), (9, 16), (16, 12)):
     list(
       stream(
         model, params, [np.ones(length, np.int32)], steps=steps, sampler=WARM, key=KEY, end=None
       )
     )
-  after = language._read._cache_size(), language._write._cache_size()
+  after = language.read._cache_size(), language._write._cache_size()
   assert [b - a for a, b in zip(before, after)] == [1, 1]
 
 

@@ -1,12 +1,16 @@
 """From parameters to things one can look at.
 
-language  cached decoding: generate, stream
-sampling  how the next token is chosen: Greedy, Sample
-samples   Samples, what a model is asked to write while it trains
+language     cached decoding: generate, stream
+sampling     how the next token is chosen: Greedy, Sample
+beam         what is likeliest as a whole: Beam, beam_search
+translation  the targets of sources: translate
+samples      Samples, what a model is asked to write while it trains
 """
 
+from research.generate.beam import Beam, beam_search
 from research.generate.language import generate, stream
 from research.generate.samples import Samples
 from research.generate.sampling import Greedy, Sample
+from research.generate.translation import translate
 
-__all__ = ["Greedy", "Sample", "Samples", "generate", "stream"]
+__all__ = ["Beam", "Greedy", "Sample", "Samples", "beam_search", "generate", "stream", "translate"]

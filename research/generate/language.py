@@ -64,7 +64,7 @@ class Plan:
 
 def generate(model: Any, params: Any, prompts: Sequence[np.ndarray], **settings: Any) -> np.ndarray:
   """All tokens of `stream` at once: (B, n) int32, where n is of the longest text."""
-  settings.setdefault("chunk", _power_of_two(settings["steps"]))
+  settings.setdefault("chunk", power_of_two(settings["steps"]))
   return np.concatenate(list(stream(model, params, prompts, **settings)), axis=1)
 
 
@@ -108,7 +108,7 @@ def stream(
   if steps < 1:
     raise UserError(f"steps={steps} writes nothing; choose at least 1.")
   # All but the last token of the prompts are read at once; with the last one, writing begins.
-  longest = min(_power_of_two(max(lengths) - 1), model.max_length)
+  longest = min(power_of_two(max(lengths) - 1), model.max_length)
   tokens_BL = np.zeros((len(prompts), longest), np.int32)
   for row, prompt in zip(tokens_BL, prompts):
     row[longest - len(prompt) + 1 :] = prompt[:-1]
@@ -118,10 +118,10 @@ def stream(
     jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(prompts))),
     np.int32(NOTHING if end is None else end),
   )
-  slots = longest + min(_power_of_two(steps), model.max_length)
-  params, shared = cast(params, model.dtype), _replicated(params)
+  slots = longest + min(power_of_two(steps), model.max_length)
+  params, shared = cast(params, model.dtype), replicated(params)
   state = State(
-    _read(model, slots, params, tokens_BL, plan.lengths_B - 1),
+    read(model, slots, params, tokens_BL, plan.lengths_B - 1),
     np.array([prompt[-1] for prompt in prompts], np.int32),
     np.int32(0),
     np.zeros(len(prompts), bool),
@@ -168,7 +168,7 @@ def _cast(params: Any, dtype: str) -> Any:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _read(model, slots: int, params, tokens_BL: Array, lengths_B: Array) -> Any:
+def read(model, slots: int, params, tokens_BL: Array, lengths_B: Array) -> Any:
   """A cache of so many slots, with the last `lengths_B` tokens of each row in it."""
   B, L = tokens_BL.shape
   positions_BL = jnp.arange(L) - (L - lengths_B[:, None])
@@ -200,7 +200,7 @@ def _write(model, sampler, chunk: int, shared, params, plan: Plan, state: State)
     logits_BV, changed = model.apply(
       {"params": params, "cache": state.cache},
       *(x_B[:, None] for x_B in inputs),
-      method=_logits,
+      method=logits,
       mutable=["cache"],
     )
     keys_B = jax.vmap(jax.random.fold_in, (0, None))(plan.keys_B, state.written)
@@ -218,16 +218,16 @@ def _write(model, sampler, chunk: int, shared, params, plan: Plan, state: State)
   return jax.lax.while_loop(going_on, step, (state, tokens_BC))
 
 
-def _logits(model, token_B1: Array, segments_B1: Array, positions_B1: Array) -> Array:
+def logits(model, token_B1: Array, segments_B1: Array, positions_B1: Array) -> Array:
   return unembed(model.encode(token_B1, segments_B1, positions_B1), model.table())[:, 0]
 
 
-def _replicated(params: Any) -> NamedSharding | None:
+def replicated(params: Any) -> NamedSharding | None:
   """Where tokens go when the parameters are spread over a mesh: to every process, to be read."""
   place = getattr(jax.tree.leaves(params)[0], "sharding", None)
   spread = isinstance(place, NamedSharding) and place.mesh.size > 1
   return NamedSharding(place.mesh, PartitionSpec()) if spread else None
 
 
-def _power_of_two(n: int, least: int = 16) -> int:
+def power_of_two(n: int, least: int = 16) -> int:
   return max(least, 1 << (n - 1).bit_length())

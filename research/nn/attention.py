@@ -98,9 +98,8 @@ class Attention(nn.Module):
         self.put_variable("cache", "values", v_BMGK)
 
     q_BLHK, k_BMGK, v_BMGK = checkpoint_name((q_BLHK, k_BMGK, v_BMGK), "qkv")
-    if not self.scaled:  # what every kernel divides by
-      q_BLHK *= K**0.5
-    y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout), bias_BHLM)
+    scale = None if self.scaled else 1.0
+    y_BLHK = attend(q_BLHK, k_BMGK, v_BMGK, mask, Dropout(self.dropout), bias_BHLM, scale)
     bias = self.bias if self.out_bias is None else self.out_bias
     out = project("BLHK,HKD->BLD", D=D, bias=bias, init=self.out_init, name="out")
     return checkpoint_name(out(y_BLHK), "projected")
@@ -126,14 +125,17 @@ def attend(
   mask: Mask | None = None,
   dropout: Dropout | None = None,
   bias_BHLM: Array | None = None,
+  scale: float | None = None,
 ) -> Array:
-  """softmax(q k / sqrt(K) + bias) v under a mask, the softmax in float32: (B, L, H, K).
+  """softmax(scale q k + bias) v under a mask, the softmax in float32: (B, L, H, K).
 
-  Each of the G key/value heads serves H / G neighbouring query heads. A query that sees nothing
-  gets zeros. No kernel takes a bias.
+  Each of the G key/value heads serves H / G neighbouring query heads. The scale is 1 / sqrt(K)
+  where not given. A query that sees nothing gets zeros. No kernel takes a bias.
   """
   if bias_BHLM is None and (dropout is None or not dropout.acts()):
-    y_BLHK = _by_kernel(q_BLHK, k_BMGK, v_BMGK, mask)
+    # Kernels divide by sqrt(K) themselves.
+    as_scaled = q_BLHK if scale is None else q_BLHK * (scale * q_BLHK.shape[-1] ** 0.5)
+    y_BLHK = _by_kernel(as_scaled, k_BMGK, v_BMGK, mask)
     if y_BLHK is not None:
       return y_BLHK
   B, L, H, K = q_BLHK.shape
@@ -142,7 +144,7 @@ def attend(
   scores_BGRLM = jnp.einsum(
     "BLGRK,BMGK->BGRLM", q_BLGRK, k_BMGK, preferred_element_type=jnp.float32
   )
-  scores_BGRLM *= K**-0.5
+  scores_BGRLM *= K**-0.5 if scale is None else scale
   if bias_BHLM is not None:
     scores_BGRLM += bias_BHLM.reshape(-1, G, H // G, L, M)
   if mask is None:
