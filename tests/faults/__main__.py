@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from . import crash, damage, ioerror, nospace
+from . import crash, damage, full, ioerror, nospace, powerloss
 from .outcome import Say, Unavailable
 
 # A kind is a module with `run(n, seed, say) -> Outcome`. The first line of its docstring says what
@@ -25,7 +25,9 @@ KINDS: dict[str, ModuleType] = {
   "crash": crash,
   "nospace": nospace,
   "ioerror": ioerror,
+  "full": full,
   "damage": damage,
+  "powerloss": powerloss,
 }
 
 
@@ -35,7 +37,13 @@ def main(words: list[str]) -> int:
   outcomes = {}
   with tempfile.TemporaryDirectory(prefix="research-faults-") as folder:
     tempfile.tempdir = folder
-    os.environ |= {"TMPDIR": folder, "RESEARCH_CACHE": f"{folder}/cache"}
+    os.environ |= {
+      "TMPDIR": folder,
+      "RESEARCH_CACHE": f"{folder}/cache",
+      "JAX_COMPILATION_CACHE_DIR": f"{folder}/programs",
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     for kind in args.kinds:
       start = time.monotonic()
       try:

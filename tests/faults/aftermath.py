@@ -45,7 +45,7 @@ def _problem(folder: Path, newest: Collection[int], damaged: Collection[int]) ->
       if not steps.same(checkpoints.restore(steps.like(), step), steps.state(step)):
         return f"step {step} is listed, and is not what was saved"
     checkpoints.save(found + 10, steps.state(found + 10))
-    checkpoints.scored(found + 10, {"heldout.loss": 1.0})
+    checkpoints.steps.scored(found + 10, {"heldout.loss": 1.0})
   with steps.opened(folder) as checkpoints:
     restored = checkpoints.restore_newest(steps.like())
   if restored is None or not steps.same(restored[1], steps.state(found + 10)):
@@ -58,6 +58,7 @@ def _left_over(folder: Path, found: int) -> str:
   wanted = {str(found), str(found + 10)}
   if names - BESIDE != wanted:
     return f"after the next save there are {sorted(names - BESIDE)}, not {sorted(wanted)}"
-  if len(list(folder.glob("quarantine/*"))) > 1:
-    return "the damaged step is in the quarantine more than once"
+  quarantined = sorted(path.name for path in folder.glob("quarantine/*"))
+  if any(not name.endswith("-0") for name in quarantined):
+    return f"a step was damaged, and damaged again: {quarantined}"
   return ""

@@ -50,6 +50,20 @@ class Children:
   def __init__(self, server: subprocess.Popen[str], scratch: Path):
     self._server, self._scratch = server, scratch
 
+  def without_fault(self, scenario: str, good: Path) -> Ended:
+    """What becomes of a copy of the folder `good`; how many points there are is its answer.
+
+    Raises:
+      RuntimeError: already that ends badly.
+    """
+    copy = self._scratch / "copy"
+    shutil.copytree(good, copy)
+    ended = self.run(scenario, copy)
+    shutil.rmtree(copy)
+    if ended.code != 0:
+      raise RuntimeError(f"a run without a fault ends with {ended.code}:\n{ended.said}")
+    return ended
+
   def run(self, scenario: str, folder: Path, *, at: int = 0, error: int = 0) -> Ended:
     """What became of `scenario(folder, fault)`.
 
@@ -98,9 +112,6 @@ def children() -> Iterator[Children]:
       "LD_PRELOAD": str(library),
       "JAX_PLATFORMS": "cpu",
       "XLA_FLAGS": "--xla_backend_optimization_level=0",
-      "JAX_COMPILATION_CACHE_DIR": f"{name}/programs",
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     server = subprocess.Popen(
       [sys.executable, "-W", "ignore", "-m", "tests.faults.children"],

@@ -17,21 +17,24 @@ from .outcome import Outcome, Say, judged, spread
 
 def run(n: int | None, seed: int, say: Say) -> Outcome:
   """Kills a run at `n` of its points, by default at all."""
-  with tempfile.TemporaryDirectory() as name, children.children() as forks:
+  with children.children() as forks:
+    return killed(forks, n, say)
+
+
+def killed(forks: children.Children, n: int | None, say: Say) -> Outcome:
+  """The same with children that are there already."""
+  with tempfile.TemporaryDirectory() as name:
     good, bad = Path(name) / "good", Path(name) / "bad"
     scenarios.prepare(good)
-    shutil.copytree(good, bad)
-    whole = forks.run("save", bad)
-    if whole.code != 0:
-      return Outcome(1, 0, [f"a run without a fault ends with {whole.code}: {whole.said}"], {})
+    whole = forks.without_fault("save", good)
     points = spread(range(1, whole.answer + 1), n)
 
     def results() -> Iterator[tuple[str, str]]:
       for point in points:
-        shutil.rmtree(bad)
         shutil.copytree(good, bad)
         ended = forks.run("save", bad, at=point)
         yield f"point {point}, {children.last(ended, bad)}", _judge(ended, bad)
+        shutil.rmtree(bad)
 
     return judged(results(), len(points), say, calls=len(whole.log), points=whole.answer)
 

@@ -7,9 +7,11 @@ before, with one line for each step that was passed over.
 from __future__ import annotations
 
 import contextlib
-import io
+import gc
+import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,9 +102,8 @@ def _swap(folder: Path, one: Path, two: Path) -> None:
 
 
 def _judge(folder: Path, found: list[int]) -> str:
-  said = io.StringIO()
   try:
-    with contextlib.redirect_stderr(said), steps.opened(folder, newest=9) as checkpoints:
+    with _heard() as said, steps.opened(folder, newest=9) as checkpoints:
       restored = checkpoints.restore_newest(steps.like())
   except Exception as error:
     return f"{type(error).__name__}: {error}"
@@ -110,11 +111,29 @@ def _judge(folder: Path, found: list[int]) -> str:
     return "restored nothing"
   step, state = restored
   found.append(step)
-  warnings = [x for x in said.getvalue().splitlines() if x.startswith("warning: ")]
   if not steps.same(state, steps.state(step)):
     return f"step {step} came back changed, silently"
-  if len(warnings) != NEWEST - step:
-    return f"fell back to step {step} with {len(warnings)} lines: {warnings}"
+  if len(said) != NEWEST - step or not all(line.startswith("warning: ") for line in said):
+    return f"fell back to step {step} with {len(said)} lines: {said}"
   if steps.listed(folder) != list(range(OLDEST, step + 1)):
     return f"step {step} came back, and {steps.listed(folder)} are listed"
   return ""
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+  """Fills the list with the lines of stderr, also with those of C++ and of logs."""
+  said: list[str] = []
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with tempfile.TemporaryFile() as file, contextlib.redirect_stderr(open(2, "w", closefd=False)):
+    os.dup2(file.fileno(), 2)
+    try:
+      yield said
+    finally:
+      sys.stderr.flush()
+      gc.collect()  # asyncio tells what nobody has asked for
+      os.dup2(kept, 2)
+      os.close(kept)
+      file.seek(0)
+      said.extend(file.read().decode(errors="replace").splitlines())

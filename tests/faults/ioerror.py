@@ -2,9 +2,12 @@
 
 import errno
 
+from .children import children
 from .outcome import Outcome, Say
 from .refused import refused
 
 
 def run(n: int | None, seed: int, say: Say) -> Outcome:
-  return refused(errno.EIO, n, say)
+  """Refuses calls from `n` points on, by default from all."""
+  with children() as forks:
+    return refused(forks, errno.EIO, n, say)
