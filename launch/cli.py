@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launch import jobset, local, machines, skypilot, slurm, tpu_vm
 from launch.spec import JOIN, Spec, label
-from research import load
+from research import load, secrets
 from research.errors import RunError, UserError, nearest
 
 DOCTOR = "doctor"
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     _refuse(options, parser, engine.TAKES)
     return _local(options) if engine is local else _engine(options)
   except RunError as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {secrets.redact(str(error))}", file=sys.stderr)
     return error.exit_code
 
 

@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 
 from launch.machines import Topology
+from research import secrets
 from research.errors import UserError
 
 FINAL = (2, 3, 4)  # a mistake, no sound checkpoint, numerics: another try would end the same way
 STOPPED = 42  # by a signal, with a checkpoint
 JOIN = 600  # seconds for the processes to find one another: machines and images come slowly
 PORT = 8476  # of the coordinator, where the machines are ours alone
-_SECRET = re.compile(r"(?i)(token|secret|password|credential|api_?key|access_?key)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,17 @@ class Spec:
     for name, value in self.environment.items():
       if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise UserError(f"--env {name}={value}: the name is no variable's; use letters and _.")
-      if _SECRET.search(name):
+      if secrets.hidden(name, value) != value:
         raise UserError(
           f"--env {name}: what is written into a job can be read by others; keep it in the "
           "engine (--secret NAME for Kubernetes, your shell for SLURM and SkyPilot's --secret)."
+        )
+    for word in (word for command in self.runs.values() for word in command):
+      name, _, value = word.partition("=")
+      if secrets.hidden(name, value) != value:
+        raise UserError(
+          f"{name}: what is written into a job can be read by others; have the experiment file "
+          "read it from the environment."
         )
 
   def need(self, field: str, why: str) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import traceback
 from pathlib import Path
 
-from research import __version__, commands, memory
+from research import __version__, commands, memory, secrets
 from research.errors import RunError
 
 TRACEBACK = "--traceback"  # of any command: also where a mistake was found
@@ -40,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     return options.command(options) or 0
   except RunError as error:
     if whole:
-      traceback.print_exc()
-    print(f"error: {error}", file=sys.stderr)
+      _print_traceback()
+    print(f"error: {secrets.redact(str(error))}", file=sys.stderr)
     return error.exit_code
   except BrokenPipeError:  # the reader of our output left, as `| head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,13 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
     print("interrupted", file=sys.stderr)
     return 130
   except Exception:
-    traceback.print_exc()
+    _print_traceback()
     print(
       f"error: this is a mistake of research {__version__}, not yours; please report it with the "
-      f"lines above and the command: {shlex.join(['research', *words])}",
+      f"lines above and the command: {secrets.command(['research', *words])}",
       file=sys.stderr,
     )
     return RunError.exit_code
+
+
+def _print_traceback() -> None:
+  print(secrets.redact(traceback.format_exc()), end="", file=sys.stderr)
 
 
 def _keep_compiled_programs() -> None:

@@ -69,10 +69,10 @@ def _run_one(recipe, experiment, workdir: Path) -> int:
 
 
 def describe(options) -> int:
-  from research import load
+  from research import load, secrets
 
   for experiment in load.recipe(options.file, options.words).experiments():
-    for path, text in experiment.describe().items():
+    for path, text in secrets.describe(experiment.describe()).items():
       print(f"{path}: {text}")
   return 0
 

@@ -12,13 +12,13 @@ import hashlib
 import importlib.util
 import inspect
 import itertools
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from research import secrets
 from research.errors import RunError, UserError, nearest, reason, shown
 from research.experiment import Experiment, check, override
 from research.preflight import parts
@@ -55,10 +55,10 @@ class Recipe:
     return experiments[0]
 
   def command(self, workdir: Path) -> str:
-    """The line that runs it (again)."""
+    """The line that runs it (again), without the secrets in it."""
     words = [f"{k}={v}" for k, v in {**self.knobs, **self.overrides}.items()]
     target = str(self.path) + (f":{self.function}" if self.function != "experiment" else "")
-    return shlex.join(["research", "run", target, *words, "--workdir", str(workdir)])
+    return secrets.command(["research", "run", target, *words, "--workdir", str(workdir)])
 
   def experiments(self) -> list[Experiment]:
     """All experiments that it names, with the overrides applied to each."""
@@ -227,6 +227,11 @@ def _checked(function: Callable[..., Any], knobs: dict[str, Any], path: Path) ->
       raise UserError(f"{path}:{function.__name__} needs {name}=...; give it on the command line.")
   checked = {}
   for name, value in knobs.items():
+    if name not in parameters:
+      raise UserError(
+        f"{path}:{function.__name__} has no knob {name!r}.{nearest(name, parameters)} "
+        f"Its knobs: {_listed(parameters)}."
+      )
     default, hint = _default(parameters[name]), parameters[name].annotation
     hint = None if hint is inspect.Parameter.empty or isinstance(hint, str) else hint
     if isinstance(default, str) and not isinstance(value, str):

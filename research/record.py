@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from research import load
+from research import load, secrets
 from research.errors import UserError
 from research.experiment import BOOKKEEPING, Experiment
 
@@ -22,18 +23,19 @@ def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
   """The experiment of a run folder, rebuilt from the file and words that it remembers.
 
   Raises:
-    UserError: no run there, or the file now describes another experiment.
+    UserError: no run there, or the file now describes another experiment; the file came with the
+      run, whose author would have us run it; a secret is not in the environment.
   """
   record = read_record(workdir)
   try:
     made = load.Recipe(
-      Path(record["file"]),
-      record["function"],
-      {k: load.literal(v) for k, v in record["knobs"].items()},
-      {k: load.literal(v) for k, v in record["overrides"].items()},
+      _file(workdir, record["file"]),
+      str(record["function"]),
+      _given(workdir, record["knobs"]),
+      _given(workdir, record["overrides"]),
     )
-    name, description = record["name"], record["description"]
-  except (KeyError, TypeError, AttributeError) as error:
+    name, description = record["name"], secrets.describe(record["description"])
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
     raise UserError(
       f"{workdir}/experiment.json lacks {error}; the run cannot be opened."
     ) from error
@@ -42,7 +44,7 @@ def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
       break
   else:
     raise UserError(f"{made.path} no longer names the experiment {name!r} of {workdir}.")
-  different = _within(differences(description, experiment.describe()), WRITES)
+  different = _within(differences(description, _described(experiment)), WRITES)
   if different:
     raise UserError(
       f"{made.path} has changed since {workdir} was run: {'; '.join(different[:4])}; "
@@ -57,9 +59,43 @@ def read_record(workdir: Path) -> dict[str, Any]:
   if not path.is_file():
     raise UserError(f"{workdir} holds no run (no experiment.json); give the --workdir of one.")
   try:
-    return json.loads(path.read_text())
-  except (ValueError, OSError) as error:
+    record = json.loads(path.read_text(encoding="utf-8"))
+  except (ValueError, OSError, RecursionError) as error:
     raise UserError(f"{path} cannot be read: {error}.") from error
+  if not isinstance(record, dict) or not isinstance(record.get("description"), dict):
+    raise UserError(f"{path} describes no experiment; the run cannot be opened.")
+  return record
+
+
+def _file(workdir: Path, name: str) -> Path:
+  """The experiment file of a run. It is code: what came with the run's data is never run."""
+  path = Path(name)
+  if not path.is_absolute() or path.resolve().is_relative_to(Path(workdir).resolve()):
+    raise UserError(
+      f"{workdir}/experiment.json names {name!r}, which is not a file of your own: an experiment "
+      "file has a whole path, outside of the run's folder. Is this run somebody else's?"
+    )
+  return path
+
+
+def _given(workdir: Path, words: dict[str, str]) -> dict[str, Any]:
+  """Knobs or overrides as they were given; secrets, which nobody wrote down, anew."""
+  given = {}
+  for name, text in words.items():
+    if secrets.REDACTED in text:
+      variable = re.sub(r"\W", "_", name).upper()
+      if variable not in os.environ:
+        raise UserError(
+          f"{workdir} does not remember {name}, a secret; give it again in the environment, as "
+          f"{variable}."
+        )
+      text = os.environ[variable]
+    given[name] = load.literal(text)
+  return given
+
+
+def _described(experiment: Experiment) -> dict[str, str]:
+  return secrets.describe(experiment.describe())
 
 
 def check_name(experiment: Experiment) -> None:
@@ -76,7 +112,9 @@ def remember(workdir: Path, recipe: load.Recipe, experiment: Experiment) -> None
   """
   path = Path(workdir) / "experiment.json"
   if path.is_file() and any((Path(workdir) / name).exists() for name in RESULTS):
-    changes = differences(read_record(workdir).get("description", {}), experiment.describe())
+    changes = differences(
+      secrets.describe(read_record(workdir)["description"]), _described(experiment)
+    )
     different = [text for text in changes if text not in _within(changes, BOOKKEEPING)]
     if different:
       more = f" and {len(different) - 3} more" if len(different) > 3 else ""
@@ -88,9 +126,9 @@ def remember(workdir: Path, recipe: load.Recipe, experiment: Experiment) -> None
     "name": experiment.name,
     "file": str(recipe.path.resolve()),
     "function": recipe.function,
-    "knobs": {name: repr(value) for name, value in recipe.knobs.items()},
-    "overrides": {name: repr(value) for name, value in recipe.overrides.items()},
-    "description": experiment.describe(),
+    "knobs": {name: repr(secrets.hidden(name, v)) for name, v in recipe.knobs.items()},
+    "overrides": {name: repr(secrets.hidden(name, v)) for name, v in recipe.overrides.items()},
+    "description": _described(experiment),
     "command": recipe.command(workdir),
     "versions": {
       name: importlib.metadata.version(name)

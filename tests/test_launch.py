@@ -280,7 +280,7 @@ def test_launching_knows_shells_and_not_models():
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "research":
         parts = node.module.split(".")[1:] or [alias.name for alias in node.names]
-        assert set(parts) <= {"load", "errors", "cluster", "distributed"}, path
+        assert set(parts) <= {"load", "errors", "secrets", "cluster", "distributed"}, path
       if isinstance(node, ast.Call):
         assert "shell" not in [keyword.arg for keyword in node.keywords], path
 
