@@ -9,6 +9,8 @@ import importlib
 _HOME = {
   "Eval": "research.evaluate",
   "Experiment": "research.experiment",
+  "Guard": "research.guard",
+  "Keep": "research.retention",
   "Samples": "research.generate",
   "Sharding": "research.mesh",
   "UserError": "research.errors",

@@ -6,9 +6,14 @@ What does not match them is damaged, and is moved to `quarantine` beside the ste
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
-import shutil
+import logging
+import os
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +23,44 @@ import orbax.checkpoint as ocp
 
 from research import distributed
 from research.errors import IntegrityError, RunError, UserError
-from research.fingerprint import Stored, fingerprints, manifest, read_manifest
+from research.fingerprint import Manifest, fingerprints, manifest, read_manifest
+from research.retention import Keep
 from research.stacking import restack, unstack
+from research.steps import QUARANTINE, Steps
 
-TRASH, QUARANTINE = ".trash", "quarantine"  # in the folder of the checkpoints
 TRIES = 3  # saves that may fail in a row
 
 
 class Checkpoints:
-  """The checkpoints of a run: `save` returns before the files are written, `close` waits."""
+  """The checkpoints of a run: `save` returns before the files are written, `close` waits.
 
-  def __init__(self, folder: Path, keep: int | None = None):
-    """Opens `folder`: to write, where `keep` says how many of the newest stay, or to read."""
-    self.folder, self.keep = Path(folder).absolute(), keep
-    self.failures = 0  # saves that failed one after the other
-    self._unsure = False  # a save was begun, of which it is not known yet how it ended
+  Attributes:
+    steps: those that are there.
+    failures: saves that failed one after the other.
+    saving: a step of which it is not known yet how its save ended.
+  """
+
+  def __init__(
+    self, folder: Path, keep: Keep | None = None, about: Mapping[str, str] | None = None
+  ):
+    """Opens `folder`.
+
+    Args:
+      folder: of the checkpoints.
+      keep: which of them are not deleted when others are saved.
+      about: what the arrays came from, for example the data's fingerprint; saved with each step.
+    """
+    self.steps, self.about = Steps(folder, keep or Keep()), dict(about or {})
+    self.folder = self.steps.folder
+    self.failures = 0
+    self.saving: int | None = None
+    self._newest: int | None = None
     self._fingerprints = jax.jit(fingerprints)
-    self.manager = self._open()
-
-  def _open(self) -> ocp.CheckpointManager:
-    writing = self.keep is not None
-    options = ocp.CheckpointManagerOptions(
-      max_to_keep=self.keep,
-      create=writing,
-      step_prefix=None,
-      # A step is deleted by one rename: Orbax would take it apart while it is still listed.
-      todelete_subdir=TRASH,
-      lightweight_initialize=True,  # otherwise one damaged step keeps the others from being opened
-      cleanup_tmp_directories=writing,
-      # Made in the background, a folder that the disk refuses is waited for, for 300 seconds.
-      async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-    )
-    return ocp.CheckpointManager(
-      self.folder, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
-    )
+    # A folder that Orbax makes in the background, and the disk refuses, is waited for 300 seconds.
+    options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+    self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=options)
+    for name in ("absl", "asyncio"):  # they print, over pages, what Orbax raises too
+      logging.getLogger(name).setLevel(logging.CRITICAL)
 
   def __enter__(self) -> Checkpoints:
     return self
@@ -63,7 +72,11 @@ class Checkpoints:
 
   def latest(self) -> int | None:
     """The newest step, or None when nothing was saved."""
-    return self.manager.latest_step()
+    return max(self.steps.all(), default=None)
+
+  def has(self, step: int) -> bool:
+    """Whether `step` was restored, saved or is being saved; the same on all processes."""
+    return self._newest == step
 
   def save(self, step: int, state: Any) -> None:
     """Begins to write `state`; donating its arrays is safe once this returns.
@@ -73,29 +86,31 @@ class Checkpoints:
     Raises:
       IntegrityError: the third failure.
     """
+    self.wait()
+    flat = unstack(state)
+    try:
+      if distributed.first():
+        self.steps.make_room(sum(x.size * jnp.dtype(x.dtype).itemsize for x in flat.values()))
+      args = ocp.args.PyTreeSave(_nested(flat))
+      about = {**self.about, "step": str(step)}
+      contents = manifest(flat, jax.device_get(self._fingerprints(flat)), about)
+      self.saving = self._newest = step
+      self._orbax.save(self.steps.draft(step), args=args, custom_metadata=contents)
+    except Exception as error:
+      self._failed(error)
+
+  def owed(self) -> bool:
+    """Whether the last save has failed, so that the next step is to be saved."""
+    if self.saving is not None and self._written():
+      self.wait()
+    return self.failures > 0 and self.saving is None
+
+  def wait(self) -> None:
+    """Waits for the last save; one that fails is told."""
     try:
       self._settle()
     except Exception as error:
       self._failed(error)
-    flat = unstack(state)
-    try:
-      self._empty_trash()
-      args = ocp.args.PyTreeSave(_nested(flat))
-      contents = manifest(flat, jax.device_get(self._fingerprints(flat)))
-      self.manager.save(step, args=args, custom_metadata=contents, force=True)
-    except Exception as error:
-      self._failed(error)
-    else:
-      self._unsure = True
-
-  def owed(self) -> bool:
-    """Whether the last save has failed, so that the next step is to be saved."""
-    if self._unsure and not self.manager.is_saving_in_progress():
-      try:
-        self._settle()
-      except Exception as error:
-        self._failed(error)
-    return self.failures > 0 and not self._unsure
 
   def restore_newest(self, like: Any) -> tuple[int, Any] | None:
     """(step, state) of the newest step that is whole, None where nothing was ever saved.
@@ -107,12 +122,16 @@ class Checkpoints:
       IntegrityError: none is whole.
     """
     reasons = []
-    for step in sorted(self.manager.all_steps(), reverse=True):
+    for step in reversed(self.steps.all()):
       try:
-        return step, self.restore(like, step)
+        state = self.restore(like, step)
+        self._newest = step
+        return step, state
       except IntegrityError as error:
         reasons.append(str(error))
-        self._quarantine(step, str(error))
+        with distributed.together("moving a damaged checkpoint"):
+          if distributed.first():
+            self.steps.quarantine(step, str(error))
     if reasons:
       raise IntegrityError(
         f"no checkpoint in {self.folder} is whole ({len(reasons)} moved to {QUARANTINE}); put one "
@@ -132,23 +151,25 @@ class Checkpoints:
       UserError: no such step, or arrays whose names, shapes or dtypes differ (the first are told).
       IntegrityError: files are missing or damaged.
     """
-    steps = self.manager.all_steps()
-    step = self.manager.latest_step() if step is None else step
-    if step is None or step not in steps:
+    steps = self.steps.all()
+    step = self.latest() if step is None else step
+    if step not in steps:
       raise UserError(
         f"{self.folder} has no checkpoint{'' if step is None else f' of step {step}'}; "
-        f"it has {', '.join(map(str, sorted(steps))) or 'none'}."
+        f"it has {', '.join(map(str, steps)) or 'none'}."
       )
     wanted = unstack(like if not under else {under: like})
     with distributed.together("reading a checkpoint"):
-      stored = self._stored(step)
+      stored, about = self._manifest(step)
       self._check(wanted, {k: v for k, v in stored.items() if not under or k in wanted}, step)
+      self._check_data(about, step)
       try:
-        restored = self._read(wanted, step, partial=bool(under))
+        with _quiet():
+          restored = self._read(wanted, step, partial=bool(under))
       except Exception as error:
         raise self._damage(step, error) from error
     found = jax.device_get(self._fingerprints(restored))
-    wrong = [name for name in wanted if stored[name].fingerprint not in (None, int(found[name]))]
+    wrong = [name for name in wanted if stored[name].fingerprint != int(found[name])]
     if wrong:
       more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
       raise self._damage(step, f"{wrong[0]}{more} is not what was saved")
@@ -163,61 +184,51 @@ class Checkpoints:
     """
     try:
       self._settle()
-      self.manager.close()
+      self._orbax.close()
     except Exception as error:
       raise IntegrityError(
-        f"the last checkpoint could not be written to {self.folder}: {_first_line(error)}."
+        f"the last checkpoint could not be written to {self.folder}: {_reason(error)}."
       ) from error
     if self.failures:
       raise IntegrityError(f"the last checkpoint could not be written to {self.folder}.")
 
+  def _written(self) -> bool:
+    """Whether Orbax is done with the last save, well or not."""
+    try:
+      self._orbax.check_for_errors()
+    except Exception as error:
+      self._failed(error)
+    return self.saving is not None and self.steps.draft(self.saving).exists()
+
   def _settle(self) -> None:
-    """Waits until it is known how the save before ended."""
-    self.manager.wait_until_finished()
-    if self._unsure:
-      self.failures, self._unsure = 0, False
+    """Waits until it is known how the last save ended, and makes a step of it."""
+    self._orbax.wait_until_finished()
+    if self.saving is not None:
+      if distributed.first():
+        self.steps.commit(self.saving)
+      self.failures, self.saving = 0, None
 
   def _failed(self, error: Exception) -> None:
-    self.failures, self._unsure = self.failures + 1, False
-    told = f"a checkpoint could not be written to {self.folder}: {_first_line(error)}"
+    self.failures, self.saving, self._newest = self.failures + 1, None, None
+    told = f"a checkpoint could not be written to {self.folder}: {_reason(error)}"
     if distributed.several():  # which others need not know of: all start again
       raise RunError(told) from error
     if self.failures == TRIES:
       raise IntegrityError(f"{told}; that was the {TRIES}rd time in a row.") from error
     print(f"warning: {told}; the next step is saved instead", file=sys.stderr)
-    # Orbax counts a step as saved whose save failed; a new manager looks at the files.
-    self.manager = self._open()
-
-  def _empty_trash(self) -> None:
-    if distributed.first():
-      shutil.rmtree(self.folder / TRASH, ignore_errors=True)
-
-  def _quarantine(self, step: int, reason: str) -> None:
-    with distributed.together("moving a damaged checkpoint"):
-      if distributed.first():
-        place = self.folder / QUARANTINE
-        place.mkdir(exist_ok=True)
-        name = next(n for i in range(10**6) if not (place / (n := f"{step}-{i}")).exists())
-        (self.folder / str(step)).rename(place / name)
-        print(f"warning: {reason} It is in {QUARANTINE}/{name} now.", file=sys.stderr)
-    self.manager.reload()
 
   def _damage(self, step: int, reason: Any) -> IntegrityError:
-    return IntegrityError(f"{self.folder}/{step} is damaged: {_first_line(reason)}.")
+    return IntegrityError(f"{self.steps.path(step)} is damaged: {_reason(reason)}.")
 
-  def _stored(self, step: int) -> dict[str, Any]:
-    """Name -> what was saved under it, from the manifest."""
-    path = self.folder / str(step) / "_CHECKPOINT_METADATA"
+  def _manifest(self, step: int) -> Manifest:
+    path = self.steps.path(step) / "_CHECKPOINT_METADATA"
     try:
-      contents = json.loads(path.read_text(encoding="utf-8"))["custom_metadata"]
-      if contents:
-        return read_manifest(contents)
-      saved = _flat(self.manager.item_metadata(step))  # from before there were manifests
-      return {
-        name: Stored(jnp.dtype(x.dtype).name, tuple(x.shape), None) for name, x in saved.items()
-      }
+      found = read_manifest(json.loads(path.read_text(encoding="utf-8"))["custom_metadata"])
     except Exception as error:
       raise self._damage(step, error) from error
+    if found.about["step"] != str(step):
+      raise self._damage(step, f"it is of step {found.about['step']}")
+    return found
 
   def _read(self, wanted: dict[str, Any], step: int, partial: bool) -> dict[str, Any]:
     places = {
@@ -227,7 +238,7 @@ class Checkpoints:
     args = ocp.args.PyTreeRestore(
       item=_nested(wanted), restore_args=_nested(places), partial_restore=partial
     )
-    return _flat(self.manager.restore(step, args=args))
+    return _flat(self._orbax.restore(self.steps.path(step), args=args))
 
   def _check(self, wanted: dict[str, Any], stored: dict[str, Any], step: int) -> None:
     """Orbax casts dtypes and ignores what is absent; we compare first, and say what differs."""
@@ -245,6 +256,29 @@ class Checkpoints:
         f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}; "
         "use the experiment that wrote it, or another --workdir."
       )
+
+  def _check_data(self, about: Mapping[str, str], step: int) -> None:
+    """The data's order is a function of the step: on other data it would go on somewhere else."""
+    saved, here = about.get("data"), self.about.get("data")
+    if saved and here and saved != here:
+      raise UserError(
+        f"the data has changed since {self.folder}/{step} was saved (its fingerprint was {saved}, "
+        f"is {here}); bring back what it was, or start anew with another --workdir."
+      )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Of many arrays that cannot be read, Orbax raises the first; the others come up as noise."""
+  before = sys.unraisablehook
+  sys.unraisablehook = lambda _: None
+  try:
+    yield
+  except Exception:
+    gc.collect()  # while nobody listens
+    raise
+  finally:
+    sys.unraisablehook = before
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -271,5 +305,9 @@ def _say(leaf: Any) -> str:
   return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
 
 
-def _first_line(error: Any) -> str:
-  return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+def _reason(error: Any) -> str:
+  """The cause in at most 200 letters; TensorStore tells it by number, after much else."""
+  if number := re.search(r"os_error_code='(\d+)'", str(error)):
+    return os.strerror(int(number.group(1)))
+  line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+  return line if len(line) <= 200 else f"{line[:120]} ... {line[-75:]}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from research.cluster import Job
 from research.errors import IntegrityError, NumericsError, RunError, UserError
 
-HEARTBEAT_SECONDS = 60  # of silence after which a process counts as dead, and ends the others
+HEARTBEAT_SECONDS = 60  # of silence after which a process counts as dead; RESEARCH_HEARTBEAT
 LEAVE_SECONDS = 60  # for which the first to be done waits for the last
 SHARED_SECONDS = 5  # until a file is seen by all: network file systems remember for seconds
 # What the errors of a computation speak of when another process is gone.
@@ -93,6 +93,16 @@ def first() -> bool:
   return not several() or jax.process_index() == 0
 
 
+def agreed(answer: bool) -> bool:
+  """What the first process answers, on all of them."""
+  if not several():
+    return answer
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  return bool(multihost_utils.broadcast_one_to_all(np.bool_(answer)))
+
+
 def make_shared(folder: Path) -> None:
   """Makes `folder` on a disk that all processes see.
 
@@ -150,7 +160,7 @@ def _join(job: Job) -> None:
       job.processes,
       job.process,
       initialization_timeout=int(job.seconds) + 30,
-      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+      heartbeat_timeout_seconds=_heartbeat(),
       shutdown_timeout_seconds=LEAVE_SECONDS,
       **named,
     )
@@ -167,6 +177,13 @@ def _join(job: Job) -> None:
   # The first connection is made now, while all are here: Gloo waits for it only 30 seconds.
   with together("joining the job"):
     pass
+
+
+def _heartbeat() -> int:
+  text = os.environ.get("RESEARCH_HEARTBEAT", str(HEARTBEAT_SECONDS))
+  if not text.isdecimal() or int(text) < 1:
+    raise UserError(f"RESEARCH_HEARTBEAT={text}: give whole seconds, at least 1.")
+  return int(text)
 
 
 def _check_free(coordinator: str) -> None:

@@ -47,7 +47,8 @@ def total(
   batches: int | None = None,
   rows: np.ndarray | None = None,
   place: Callable[[Any, int], Any] = lambda batch, size: jax.device_put(batch),
-) -> measure.Metrics:
+  stopping: Callable[[], bool] = lambda: False,
+) -> measure.Metrics | None:
   """Adds `measured` over the examples of `source` in order; totals are kept in float64.
 
   Args:
@@ -58,6 +59,7 @@ def total(
     batches: how many batches, None for all.
     rows: of each batch, that this process reads; None for all.
     place: (batch, batch_size) -> the global batch on the devices; see `feed.place`.
+    stopping: asked after every batch; where it says yes, the result is None.
   """
   totals: measure.Metrics = {}
   # One batch is in flight while the next is read: the host never waits for the device it feeds.
@@ -67,6 +69,8 @@ def total(
       break
     current = measured(params, place(batch, batch_size))
     totals, pending = _add(totals, pending), current
+    if stopping():
+      return None
   return _add(totals, pending)
 
 

@@ -6,16 +6,28 @@ It opens nothing, so it can be printed, compared, varied and overridden before a
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from research.errors import UserError, nearest, shown
+from research.guard import Guard
 from research.mesh import Sharding
+from research.retention import Keep
 
 # Fields of a run that change what is recorded or where it runs, but not what is computed.
-BOOKKEEPING = ("evals", "samples", "baselines", "save_every", "keep", "log_every", "sharding")
+BOOKKEEPING = (
+  "evals",
+  "samples",
+  "baselines",
+  "save_every",
+  "keep",
+  "log_every",
+  "patience",
+  "sharding",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,8 +53,11 @@ class Experiment:
     samples: what the model is asked to write during training, or None.
     baselines: models fitted by counting on the same tokens, for the same plot.
     save_every: steps between checkpoints; None for a tenth of the run.
-    keep: newest checkpoints that are kept.
+    keep: which checkpoints are not deleted.
     log_every: steps between lines of metrics.
+    guard: which updates are not made, and what becomes of a run where they pile up.
+    patience: seconds without a sign of progress after which a process counts as stuck and ends,
+      with its stacks printed, to be started again; None waits for ever.
   """
 
   name: str
@@ -61,14 +76,18 @@ class Experiment:
   samples: Any | None = None
   baselines: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   save_every: int | None = None
-  keep: int = 2
+  keep: Keep = Keep()  # noqa: RUF009 (frozen)
   log_every: int = 10
+  guard: Guard = Guard()  # noqa: RUF009 (frozen)
+  patience: float | None = 1800.0
 
   def __post_init__(self):
-    for field in ("steps", "batch_size", "microbatches", "save_every", "keep", "log_every"):
+    for field in ("steps", "batch_size", "microbatches", "save_every", "log_every"):
       value = getattr(self, field)
       if value is not None and value < 1:
         raise UserError(f"{field}={value} must be at least 1.")
+    if self.patience is not None and self.patience < 1:
+      raise UserError(f"patience={self.patience} is in seconds and must be at least 1, or None.")
     if self.memory_target is not None and self.memory_target <= 0:
       raise UserError(f"memory_target={self.memory_target} is in GiB and must be above 0.")
 
@@ -118,9 +137,7 @@ def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
   if parts is None or head not in parts:
     at = whole.rsplit(".".join(path), 1)[0].rstrip(".") or "the experiment"
     if parts is None:
-      raise UserError(
-        f"{whole}: {at} is {shown(value)}, which has no fields; set {at}=... itself."
-      )
+      raise UserError(f"{whole}: {at} is {shown(value)}, which has no fields; set {at}=... itself.")
     raise UserError(
       f"{whole}: {at} has no {head!r}.{nearest(head, parts)} "
       f"It has {', '.join(parts) or 'nothing'}."
@@ -244,7 +261,7 @@ def _article(word: str) -> str:
 def _flatten(path: str, value: Any):
   parts = fields(value)
   if parts is None:
-    yield path, repr(value)
+    yield path, re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # where it is, is not what it is
     return
   if path and not isinstance(value, Mapping | tuple):
     yield path, type(value).__name__

@@ -18,29 +18,39 @@ _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
 
 
 class Stored(NamedTuple):
-  """An array as it was saved; its fingerprint is None where none was kept."""
+  """An array as it was saved."""
 
   dtype: str
   shape: tuple[int, ...]
-  fingerprint: int | None
+  fingerprint: int
 
 
-def manifest(arrays: Mapping[str, jax.Array], numbers: Mapping[str, Any]) -> dict[str, Any]:
+class Manifest(NamedTuple):
+  """What was saved: the arrays by name, and a few words about what they came from."""
+
+  arrays: dict[str, Stored]
+  about: dict[str, str]
+
+
+def manifest(
+  arrays: Mapping[str, jax.Array], numbers: Mapping[str, Any], about: Mapping[str, str]
+) -> dict[str, Any]:
   """The arrays by name, with their fingerprints `numbers`, as JSON with a digest of it."""
   contents = {
     name: [jnp.dtype(x.dtype).name, list(x.shape), int(numbers[name])] for name, x in arrays.items()
   }
-  return {"arrays": contents, "digest": _digest(contents)}
+  return {"arrays": contents, "about": dict(about), "digest": _digest(contents, about)}
 
 
-def read_manifest(contents: Mapping[str, Any]) -> dict[str, Stored]:
-  """The inverse of `manifest`; ValueError or KeyError where it is damaged."""
-  if contents["digest"] != _digest(contents["arrays"]):
+def read_manifest(contents: Mapping[str, Any]) -> Manifest:
+  """The inverse of `manifest`; ValueError, KeyError or TypeError where it is damaged."""
+  arrays, about = contents["arrays"], contents["about"]
+  if contents["digest"] != _digest(arrays, about):
     raise ValueError("its manifest is not what was written")
-  return {
-    name: Stored(dtype, tuple(shape), number)
-    for name, (dtype, shape, number) in contents["arrays"].items()
+  stored = {
+    name: Stored(dtype, tuple(shape), number) for name, (dtype, shape, number) in arrays.items()
   }
+  return Manifest(stored, about)
 
 
 def fingerprints(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -67,5 +77,5 @@ def _fingerprint(x: jax.Array) -> jax.Array:
   return jnp.sum(bits * (mixed | 1), dtype=jnp.uint32)
 
 
-def _digest(contents: Mapping[str, Any]) -> str:
-  return hashlib.blake2b(json.dumps(contents, sort_keys=True).encode(), digest_size=16).hexdigest()
+def _digest(*parts: Any) -> str:
+  return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import importlib.metadata
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from research import (
   checkpoint,
@@ -20,12 +27,12 @@ from research import (
   update,
 )
 from research.data import pipeline
-from research.errors import NumericsError
-from research.experiment import Experiment
+from research.experiment import BOOKKEEPING, Experiment
 from research.fit import Finished, fitted, score
+from research.looks import Looks
 from research.preemption import interruptions
-
-SKIPS = 10  # steps in a row without finite numbers, after which a run has gone astray
+from research.skipped import FOLDER, Skipped
+from research.watchdog import watched
 
 
 def train(experiment: Experiment, workdir: Path) -> Finished:
@@ -37,56 +44,58 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
   Raises:
     UserError: the parts of the experiment do not go together, or the folder cannot be used.
     IntegrityError: no checkpoint is whole, or none can be written.
-    NumericsError: the loss or the gradient was not finite in `SKIPS` steps in a row.
+    NumericsError: too many steps in a row could not be taken (`Experiment.guard`).
   """
-  workdir = Path(workdir)
+  with interruptions() as interrupted, watched(experiment.patience) as alive:
+
+    def stopping() -> bool:
+      alive()
+      return interrupted()
+
+    return _train(experiment, Path(workdir), stopping)
+
+
+def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) -> Finished:
   memory.keep()
-  first = distributed.first()
   distributed.make_shared(workdir)
   with distributed.together("preparing the data and the model"):
-    splits = {"train", *(item.split for item in experiment.evals.values())}
-    sources = {split: experiment.data.source(split) for split in splits}
-    batch = update.abstract_batch(experiment)
-    mesh = experiment.sharding.make_mesh()
-    experiment = microbatches.fewest(
-      experiment,
-      lambda cut: update.compiled_step(update.build(cut, mesh, batch), batch),
-      rows=experiment.sharding.layout(mesh).parts("B"),
-    )
-    program = update.build(experiment, mesh, batch)
+    experiment, program, sources = _prepared(experiment)
     sizes = {
       name: item.batch_size or experiment.batch_size for name, item in experiment.evals.items()
     }
     rows_of = {
       size: feed.rows(program.layout, size) for size in (experiment.batch_size, *sizes.values())
     }
-    work = flops.of_training(experiment, batch)
-    tokens = update.tokens_of(batch)
+    batch = update.abstract_batch(experiment)
+    work, tokens = flops.of_training(experiment, batch), update.tokens_of(batch)
+    about = _about(experiment, sources["train"])
   save_every = experiment.save_every or max(1, experiment.steps // 10)
+  order = {
+    "batch_size": experiment.batch_size,
+    "seed": experiment.seed,
+    "rows": rows_of[experiment.batch_size],
+  }
 
-  checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=experiment.keep)
+  def totals(name: str, params: Any) -> metrics.Metrics | None:
+    item, size = experiment.evals[name], sizes[name]
+    return evaluate.total(
+      program.measures[name],
+      params,
+      sources[item.split],
+      size,
+      batches=item.batches,
+      rows=rows_of[size],
+      place=program.place,
+      stopping=stopping,
+    )
+
+  def write(params: Any) -> list[tuple[str, str]] | None:
+    return experiment.samples.write(experiment.model, params, vocabulary, stopping)
+
+  checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", experiment.keep, about)
   start, state = checkpoints.restore_newest(program.abstract) or (0, program.init())
-  evaluations: dict[str, dict[str, float]] = {}
-
-  def evaluate_all(step):
-    for name, item in experiment.evals.items():
-      if _due(step, item.every, experiment.steps):
-        with journal.pause("evaluate"):
-          measured = evaluate.total(
-            program.measures[name],
-            state.best_params,
-            sources[item.split],
-            sizes[name],
-            batches=item.batches,
-            rows=rows_of[sizes[name]],
-            place=program.place,
-          )
-        evaluations[name] = metrics.means(measured)
-        journal.evaluation(step, name, evaluations[name], metrics.standard_errors(measured))
-
   with (
     checkpoints,
-    interruptions() as stopping,
     log.Log(
       workdir,
       steps=experiment.steps,
@@ -100,57 +109,72 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     journal.note(f"{experiment.name}: {parameters:,} parameters, {describe_devices()}")
     if start:
       journal.note(f"resumed at step {start} of {experiment.steps}")
-    if experiment.samples is not None or experiment.baselines:
-      prepared = experiment.data.prepare()
-      with distributed.together("saving the vocabulary and fitting the baselines"):
-        if first:
-          prepared.vocabulary.save(workdir / "vocabulary")
-        for name, baseline in experiment.baselines.items() if first and not start else ():
-          with journal.pause("baselines"):
-            measured = score(fitted(baseline, prepared), prepared, "heldout")
-          journal.baseline(name, metrics.means(measured), metrics.standard_errors(measured))
+    if hasattr(experiment.data, "prepare"):
+      vocabulary = _words_and_baselines(experiment, workdir, journal, fresh=not start)
+    looks = Looks(experiment, totals, write, journal, checkpoints.steps.scored)
+    skipped = Skipped(experiment.guard, workdir / FOLDER, journal.note)
 
-    batches = pipeline.batches(
-      sources["train"],
-      experiment.batch_size,
-      seed=experiment.seed,
-      start=start,
-      rows=rows_of[experiment.batch_size],
-    )
-    step, skips, skipped = start, 0, None
-    while step < experiment.steps and not stopping(step):
+    stopped = bool(start) and not looks.after_restart(start, state.best_params)
+    step, passed = start, 0 if state.guard is None else int(state.guard.passed)
+    batches = pipeline.batches(sources["train"], start=step + passed, **order)
+    while step < experiment.steps and not stopped and not stopping():
       waiting = time.perf_counter()
       rows = next(batches)
       waiting = time.perf_counter() - waiting
+      examples = partial(pipeline.examples, sources["train"], step=step + passed, **order)
       state, measured = program.step(state, program.place(rows, experiment.batch_size))
       step += 1
       journal.step(step, measured, tokens=tokens, flops=work, data_wait=waiting)
-      # Like the journal, it reads what the step before left, for which the device need not wait.
-      skips = skips + 1 if skipped is not None and skipped.total > 0 else 0
-      skipped = measured["skipped"]
-      if skips == SKIPS:
-        raise NumericsError(
-          f"the loss or its gradient was not finite in the {SKIPS} steps up to {step - 1}; the "
-          "parameters are those of before. Lower the learning rate, clip the gradient, or look at "
-          "the data; the same command goes on from the last checkpoint."
-        )
+      if skipped.too_many(step, measured, rows, examples):
+        with journal.pause("rollback"):
+          checkpoints.wait()
+          back, state = checkpoints.restore_newest(program.abstract) or (0, program.init())
+        passed += step - back
+        state = _past(state, passed)
+        journal.back(back)
+        journal.note(f"back at step {back}; the batches of the {step - back} steps are passed over")
+        step = back
+        batches = pipeline.batches(sources["train"], start=step + passed, **order)
+        continue
       if step % save_every == 0 or step == experiment.steps or checkpoints.owed():
         with journal.pause("save"):
           checkpoints.save(step, state)
-      evaluate_all(step)
-      samples = experiment.samples
-      if samples is not None and _due(step, samples.every, experiment.steps):
-        with journal.pause("sample"):
-          texts = samples.write(experiment.model, state.best_params, prepared.vocabulary)
-        journal.text(step, "samples", texts)
-    if step < experiment.steps:
-      if checkpoints.latest() != step:
+      stopped = not looks.after(step, state.best_params)
+    skipped.settle()
+    complete = step == experiment.steps and not stopped
+    if not complete:
+      if not checkpoints.has(step):
         with journal.pause("save"):
           checkpoints.save(step, state)
       journal.note(f"stopped at step {step} with a checkpoint; the same command goes on from there")
-    elif start == step:  # all was done before: say again what it came to
-      evaluate_all(step)
-  return Finished(step, evaluations, complete=step >= experiment.steps)
+  return Finished(step, looks.measured, complete)
+
+
+def _prepared(experiment: Experiment) -> tuple[Experiment, update.Program, dict[str, Any]]:
+  """The experiment, in microbatches that fit; its program; a source for each split."""
+  splits = {"train", *(item.split for item in experiment.evals.values())}
+  sources = {split: experiment.data.source(split) for split in splits}
+  batch = update.abstract_batch(experiment)
+  mesh = experiment.sharding.make_mesh()
+  experiment = microbatches.fewest(
+    experiment,
+    lambda cut: update.compiled_step(update.build(cut, mesh, batch), batch),
+    rows=experiment.sharding.layout(mesh).parts("B"),
+  )
+  return experiment, update.build(experiment, mesh, batch), sources
+
+
+def _words_and_baselines(experiment: Experiment, workdir: Path, journal: log.Log, fresh: bool):
+  """Saves the vocabulary, which it returns, and where the run begins, fits the baselines."""
+  prepared = experiment.data.prepare()
+  with distributed.together("saving the vocabulary and fitting the baselines"):
+    if distributed.first():
+      prepared.vocabulary.save(workdir / "vocabulary")
+      for name, baseline in experiment.baselines.items() if fresh else ():
+        with journal.pause("baselines"):
+          measured = score(fitted(baseline, prepared), prepared, "heldout")
+        journal.baseline(name, metrics.means(measured), metrics.standard_errors(measured))
+  return prepared.vocabulary
 
 
 def describe_devices() -> str:
@@ -160,5 +184,25 @@ def describe_devices() -> str:
   return f"{count} {kind} device{'s' if count > 1 else ''}{where}"
 
 
-def _due(step: int, every: int | None, steps: int) -> bool:
-  return step == steps or step % (every or max(1, steps // 10)) == 0
+def _about(experiment: Experiment, source: pipeline.Source) -> dict[str, str]:
+  """What the arrays of a checkpoint come from; see `Checkpoints`."""
+  description = {
+    path: text
+    for path, text in experiment.describe().items()
+    if path.split(".")[0] not in BOOKKEEPING
+  }
+  return {
+    "experiment": hashlib.blake2b(repr(description).encode(), digest_size=8).hexdigest(),
+    "data": pipeline.fingerprint(source),
+    **{
+      name: importlib.metadata.version(name)
+      for name in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+    },
+  }
+
+
+def _past(state: update.TrainState, passed: int) -> update.TrainState:
+  """The state of a run whose data is so many batches ahead of its steps."""
+  place = state.guard.passed.sharding
+  guard = dataclasses.replace(state.guard, passed=jax.device_put(np.int32(passed), place))
+  return dataclasses.replace(state, guard=guard)

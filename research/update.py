@@ -20,6 +20,7 @@ from flax import linen as nn
 from research import feed, metrics, optim, sharding
 from research.errors import UserError
 from research.experiment import Experiment
+from research.guard import Statistics
 from research.nn import platform
 from research.stacking import spell
 
@@ -34,12 +35,14 @@ class TrainState:
     params: nested dict of float32 arrays.
     opt_state: of optax.
     average: moving average of params, or None.
+    guard: what `Guard` compares the next step with, or None.
   """
 
   step: jax.Array
   params: Any
   opt_state: Any
   average: Any = None
+  guard: Statistics | None = None
 
   @property
   def best_params(self) -> Any:
@@ -96,7 +99,8 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
     # From here on parameters are plain arrays in plain dicts; the letters stay in the shardings.
     params = nn.meta.unbox(boxed())
     average = None if experiment.average is None else jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params), average)
+    opt_state, guard = transformation.init(params), experiment.guard.start()
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average, guard)
 
   with sharding.use(layout):
     abstract = jax.eval_shape(init)
@@ -149,7 +153,7 @@ def train_step(
 ) -> tuple[TrainState, metrics.Metrics]:
   """One update: the gradient of the batch's mean loss, however many microbatches it comes in.
 
-  Where the loss or the gradient is not finite, nothing changes but the step, and "skipped" is 1.
+  Where the experiment's guard says so, nothing changes but the step, and "skipped" is 1.
   """
   key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
   objective, n = experiment.objective, experiment.microbatches
@@ -175,10 +179,11 @@ def train_step(
   if average is not None:
     average = optim.average(average, params, experiment.average, state.step)
   norm = optax.tree.norm(grads)
-  finite = jnp.isfinite(measured["loss"].total) & jnp.isfinite(norm)
+  loss = measured["loss"].total / (weight + (weight == 0))
+  taken, guard = experiment.guard.judge(state.guard, loss, norm)
   # Chosen, not multiplied by zero: zero times NaN is NaN.
   params, opt_state, average = jax.tree.map(
-    functools.partial(jnp.where, finite),
+    functools.partial(jnp.where, taken),
     (params, opt_state, average),
     (state.params, state.opt_state, state.average),
   )
@@ -186,12 +191,12 @@ def train_step(
   measured = {
     **measured,
     "gradient_norm": metrics.Mean(norm, one),
-    "skipped": metrics.Mean(1.0 - finite, one),
+    "skipped": metrics.Mean(1.0 - taken, one),
     "learning_rate": metrics.Mean(
       optim.learning_rate(experiment.optimizer, experiment.steps, state.step), one
     ),
   }
-  return TrainState(state.step + 1, params, opt_state, average), measured
+  return TrainState(state.step + 1, params, opt_state, average, guard), measured
 
 
 def _accumulate(gradient, params, batch, key, n):

@@ -1,5 +1,6 @@
 """Checkpoints hold one layer at a time, and give back what was saved or say what differs."""
 
+import math
 import resource
 import shutil
 
@@ -12,6 +13,7 @@ from research.checkpoint import Checkpoints
 from research.errors import IntegrityError, UserError
 from research.fingerprint import fingerprints
 from research.mesh import Sharding
+from research.retention import Keep
 from research.sharding import Layout
 from research.stacking import names, restack, unstack
 
@@ -57,14 +59,14 @@ def test_layers_are_stored_one_at_a_time_whatever_the_scan():
 @pytest.mark.parametrize("saved", [scanned, looped])
 @pytest.mark.parametrize("wanted", [scanned, looped])
 def test_what_was_saved_is_restored_also_under_the_other_scan(tmp_path, saved, wanted):
-  checkpoints = Checkpoints(tmp_path, keep=2)
+  checkpoints = Checkpoints(tmp_path, keep=Keep(2))
   checkpoints.save(3, saved())
   checkpoints.close()
   assert same(Checkpoints(tmp_path).restore(abstract(wanted())), wanted())
 
 
 def test_a_part_can_be_restored_on_its_own(tmp_path):
-  checkpoints = Checkpoints(tmp_path, keep=2)
+  checkpoints = Checkpoints(tmp_path, keep=Keep(2))
   checkpoints.save(3, scanned())
   checkpoints.close()
   params = looped()["params"]
@@ -81,7 +83,7 @@ def test_a_part_can_be_restored_on_its_own(tmp_path):
   ],
 )
 def test_another_model_is_refused_with_what_differs(tmp_path, change, told):
-  checkpoints = Checkpoints(tmp_path, keep=2)
+  checkpoints = Checkpoints(tmp_path, keep=Keep(2))
   checkpoints.save(3, scanned())
   checkpoints.close()
   other = scanned()
@@ -91,7 +93,7 @@ def test_another_model_is_refused_with_what_differs(tmp_path, change, told):
 
 
 def test_a_step_that_was_not_saved_names_those_that_were(tmp_path):
-  checkpoints = Checkpoints(tmp_path, keep=2)
+  checkpoints = Checkpoints(tmp_path, keep=Keep(2))
   checkpoints.save(3, scanned())
   checkpoints.close()
   with pytest.raises(UserError, match="no checkpoint of step 4; it has 3"):
@@ -103,7 +105,7 @@ def numbered(step):
 
 
 def save_all(folder, steps, keep=9):
-  checkpoints = Checkpoints(folder, keep=keep)
+  checkpoints = Checkpoints(folder, keep=Keep(keep))
   for step in steps:
     checkpoints.save(step, numbered(step))
   checkpoints.close()
@@ -133,7 +135,7 @@ def test_whatever_is_damaged_the_newest_whole_step_is_restored(tmp_path, capsys)
       shutil.rmtree(folder, ignore_errors=True)
       shutil.copytree(tmp_path / "good", folder)
       dict(damages(folder / name))[how]()
-      checkpoints = Checkpoints(folder, keep=9)
+      checkpoints = Checkpoints(folder, keep=Keep(9))
       step, state = checkpoints.restore_newest(like)
       checkpoints.close()
       assert same(state, numbered(step)), (name, how)
@@ -147,7 +149,7 @@ def test_whatever_is_damaged_the_newest_whole_step_is_restored(tmp_path, capsys)
 
 def test_a_flipped_bit_of_an_array_is_seen_when_one_step_is_asked_for(tmp_path):
   save_all(tmp_path, [1])
-  data = max((tmp_path / "1" / "default" / "d").iterdir(), key=lambda p: p.stat().st_size)
+  data = max((tmp_path / "1" / "d").iterdir(), key=lambda p: p.stat().st_size)
   content = bytearray(data.read_bytes())
   content[len(content) // 2] ^= 1
   data.write_bytes(content)
@@ -155,14 +157,41 @@ def test_a_flipped_bit_of_an_array_is_seen_when_one_step_is_asked_for(tmp_path):
     Checkpoints(tmp_path).restore(abstract(scanned()))
 
 
-def test_steps_that_have_changed_places_are_damaged(tmp_path):
+@pytest.mark.parametrize("part", ["", "d", "_CHECKPOINT_METADATA"])
+def test_steps_that_have_changed_places_are_damaged(tmp_path, part):
   save_all(tmp_path, [1, 2])
-  for part in ("a", "b", "c"):
-    pairs = {"a": ("1/default", "x"), "b": ("2/default", "1/default"), "c": ("x", "2/default")}
-    (tmp_path / pairs[part][0]).rename(tmp_path / pairs[part][1])
+  for old, new in ((f"1/{part}", "x"), (f"2/{part}", f"1/{part}"), ("x", f"2/{part}")):
+    (tmp_path / old).rename(tmp_path / new)
   with pytest.raises(IntegrityError, match=r"no checkpoint in .* is whole \(2 moved to quarantine"):
-    Checkpoints(tmp_path, keep=2).restore_newest(abstract(scanned()))
+    Checkpoints(tmp_path).restore_newest(abstract(scanned()))
   assert sorted(p.name for p in (tmp_path / "quarantine").iterdir()) == ["1-0", "2-0"]
+
+
+def test_other_data_is_refused_and_nothing_is_touched(tmp_path):
+  with Checkpoints(tmp_path, Keep(2), {"data": "old"}) as checkpoints:
+    checkpoints.save(1, scanned())
+  with pytest.raises(UserError, match=r"the data has changed .* was old, is new"):
+    Checkpoints(tmp_path, Keep(2), {"data": "new"}).restore_newest(abstract(scanned()))
+  assert Checkpoints(tmp_path).restore_newest(abstract(scanned()))[0] == 1
+
+
+def test_what_is_best_or_pinned_or_a_multiple_stays(tmp_path):
+  keep = Keep(1, every=4, lowest="heldout.loss", highest="heldout.accuracy")
+  losses = [9.0, 2.0, 3.0, 1.5, math.nan, 1.8, 1.9]
+  with Checkpoints(tmp_path, keep) as checkpoints:
+    for step, loss in enumerate(losses, 1):
+      checkpoints.save(step, numbered(step))
+      checkpoints.steps.scored(step, {"heldout.loss": loss, "heldout.accuracy": 1 / loss})
+      if step == 3:
+        checkpoints.wait()
+        checkpoints.steps.pin(3, pinned=True)
+  assert Checkpoints(tmp_path, keep).steps.all() == [3, 4, 7]
+  with Checkpoints(
+    tmp_path, Keep(1, lowest="heldout.loss")
+  ) as checkpoints:  # scores are remembered
+    checkpoints.steps.pin(3, pinned=False)
+    checkpoints.save(9, numbered(9))
+  assert Checkpoints(tmp_path).steps.all() == [4, 9]
 
 
 def test_another_model_is_no_damage(tmp_path):
@@ -170,7 +199,7 @@ def test_another_model_is_no_damage(tmp_path):
   other = scanned()
   other["params"]["norm"].update(scale=jnp.ones(4))
   with pytest.raises(UserError, match="another model"):
-    Checkpoints(tmp_path, keep=2).restore_newest(abstract(other))
+    Checkpoints(tmp_path, keep=Keep(2)).restore_newest(abstract(other))
   assert not (tmp_path / "quarantine").exists()
 
 
@@ -198,6 +227,7 @@ def test_only_so_many_are_kept_and_none_is_half_deleted(tmp_path):
     assert same(checkpoints.restore(abstract(scanned()), step), numbered(step))
   assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["5", "6"]
   assert len(list((tmp_path / ".trash").iterdir())) == 1  # emptied before the next save
+  assert not list(tmp_path.glob(".saving*"))
 
 
 @pytest.fixture
@@ -214,13 +244,13 @@ def full_disk():
 
 
 def test_a_failed_save_is_told_and_made_up_for_and_never_the_newest(tmp_path, full_disk, capsys):
-  checkpoints = Checkpoints(tmp_path, keep=9)
+  checkpoints = Checkpoints(tmp_path, keep=Keep(9))
   checkpoints.save(1, numbered(1))
-  checkpoints._settle()
+  checkpoints.wait()
   full_disk(100)
   checkpoints.save(2, numbered(2))
-  while checkpoints.manager.is_saving_in_progress():
-    pass
+  while checkpoints.saving is not None:
+    checkpoints.owed()
   assert checkpoints.owed()
   full_disk(None)
   assert checkpoints.latest() == 1
@@ -230,11 +260,11 @@ def test_a_failed_save_is_told_and_made_up_for_and_never_the_newest(tmp_path, fu
   warnings = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning: a check")]
   assert len(warnings) == 1 and "the next step is saved instead" in warnings[0]
   assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".trash") == ["1", "3"]
-  assert Checkpoints(tmp_path, keep=9).restore_newest(abstract(scanned()))[0] == 3
+  assert Checkpoints(tmp_path, keep=Keep(9)).restore_newest(abstract(scanned()))[0] == 3
 
 
 def test_a_run_that_cannot_save_its_end_does_not_end_well(tmp_path, full_disk, capsys):
-  checkpoints = Checkpoints(tmp_path, keep=9)
+  checkpoints = Checkpoints(tmp_path, keep=Keep(9))
   full_disk(100)
   checkpoints.save(1, numbered(1))
   with pytest.raises(IntegrityError, match="the last checkpoint could not be written"):
@@ -242,9 +272,9 @@ def test_a_run_that_cannot_save_its_end_does_not_end_well(tmp_path, full_disk, c
 
 
 def test_the_third_failure_in_a_row_ends_the_run(tmp_path, full_disk, capsys):
-  checkpoints = Checkpoints(tmp_path, keep=9)
+  checkpoints = Checkpoints(tmp_path, keep=Keep(9))
   checkpoints.save(1, numbered(1))
-  checkpoints._settle()
+  checkpoints.wait()
   full_disk(100)
   with pytest.raises(IntegrityError, match="the 3rd time in a row"):
     for step in range(2, 6):

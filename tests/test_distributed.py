@@ -28,7 +28,7 @@ from research.stacking import unstack
 FILE = '''
 """A tiny GPT, of which every read of the data leaves a file that says which process read what."""
 import dataclasses, os, pathlib
-from research import Eval, Experiment, Sharding, data, generate, models, objectives, optim
+from research import Eval, Experiment, Keep, Sharding, data, generate, models, objectives, optim
 
 HERE = pathlib.Path(__file__).parent
 
@@ -69,7 +69,7 @@ def experiment(name="data", data_size=-1, fsdp=1, tensor=1, steps=4, save_every=
     steps=steps,
     batch_size=8,
     save_every=save_every,
-    keep=9,
+    keep=Keep(9),
     log_every=1,
     # The last batch of the first is not full; the second leaves nothing to one of the processes.
     evals={"heldout": Eval(next_token, every=4), "few": Eval(next_token, every=4, batch_size=512)},
@@ -153,7 +153,7 @@ def alone(folder, workdir, devices, *words):
 def arrays(workdir, step=None):
   import orbax.checkpoint as ocp
 
-  path = workdir / "checkpoints" / str(step or max(saved(workdir))) / "default"
+  path = workdir / "checkpoints" / str(step or max(saved(workdir)))
   reader = ocp.PyTreeCheckpointer()
   plain = ocp.RestoreArgs(restore_type=np.ndarray)  # its devices are not here
   wanted = jax.tree.map(lambda _: plain, reader.metadata(path).item_metadata.tree)

@@ -31,6 +31,7 @@ example, 0 for padding. Padding is zeros in every key, whatever the source.
 from __future__ import annotations
 
 import functools
+import hashlib
 import sys
 from collections.abc import Iterator
 from typing import Protocol
@@ -93,6 +94,32 @@ def batches(
   return _iterate(steps, start, threads, ahead)
 
 
+def examples(
+  source: Source,
+  batch_size: int,
+  *,
+  seed: int,
+  step: int,
+  rows: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Which examples batch number `step` of `batches` is made of: their epochs (B,), numbers (B,)."""
+  return _Steps(source, batch_size, rows, seed).examples(step)
+
+
+def fingerprint(source: Source) -> str:
+  """Sixteen letters that are others when the data is other data.
+
+  They are of the number of examples and of up to 64 of them, evenly spread: a document that was
+  added, removed or lengthened shifts all examples behind it.
+  """
+  digest = hashlib.blake2b(str(len(source)).encode(), digest_size=8)
+  numbers = np.unique(np.linspace(0, len(source) - 1, 64).astype(np.int64))
+  for key, value in sorted(source.take(numbers, 0).items() if len(source) else ()):
+    digest.update(f"{key} {value.dtype} {value.shape}".encode())
+    digest.update(np.ascontiguousarray(value).tobytes())
+  return digest.hexdigest()
+
+
 def epoch(
   source: Source,
   batch_size: int,
@@ -143,16 +170,18 @@ class _Steps:
     return sys.maxsize // (2 * self.batch_size)
 
   def __getitem__(self, step: int) -> Batch:
-    size = len(self.source)
-    places = step * self.batch_size + self.rows
-    epochs, within = np.divmod(places, size)
+    epochs, numbers = self.examples(step)
     if epochs[0] == epochs[-1]:
-      return self.source.take(self.order(int(epochs[0]))[within], int(epochs[0]))
-    parts = [
-      self.source.take(self.order(int(epoch))[within[epochs == epoch]], int(epoch))
-      for epoch in np.unique(epochs)
-    ]
+      return self.source.take(numbers, int(epochs[0]))
+    parts = [self.source.take(numbers[epochs == epoch], int(epoch)) for epoch in np.unique(epochs)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+  def examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Epoch and number of each example of a batch."""
+    places = step * self.batch_size + self.rows
+    epochs, within = np.divmod(places, len(self.source))
+    numbers = [self.order(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)]
+    return epochs, np.concatenate(numbers)
 
   def _order(self, epoch: int) -> np.ndarray:
     size = len(self.source)

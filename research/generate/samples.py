@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from research.errors import UserError
-from research.generate.language import check, generate
+from research.generate.language import check, stream
 from research.generate.sampling import Sample, Sampler
 
 
@@ -41,13 +42,26 @@ class Samples:
     if self.every is not None and self.every < 1:
       raise UserError(f"every={self.every} steps; choose at least 1, or None for a tenth.")
 
-  def write(self, model: Any, params: Any, vocabulary: Any) -> list[tuple[str, str]]:
+  def write(
+    self,
+    model: Any,
+    params: Any,
+    vocabulary: Any,
+    stopping: Callable[[], bool] = lambda: False,
+  ) -> list[tuple[str, str]] | None:
     """(prompt, what the model wrote after it), for every prompt.
+
+    Args:
+      model: a decoder, see `generate.stream`.
+      params: its parameters.
+      vocabulary: of the prompts.
+      stopping: asked after every few tokens; where it says yes, the result is None.
 
     Raises:
       UserError: a prompt is longer than the model's `max_length`.
     """
-    tokens = generate(
+    pieces = []
+    for piece in stream(
       model,
       params,
       self.encoded(vocabulary, model.max_length),
@@ -55,7 +69,11 @@ class Samples:
       sampler=self.sampler,
       key=jax.random.key(self.seed, impl="threefry2x32"),
       end=vocabulary.end,
-    )
+    ):
+      pieces.append(piece)
+      if stopping():
+        return None
+    tokens = np.concatenate(pieces, axis=1)
     return [(prompt, vocabulary.decode(row[row >= 0])) for prompt, row in zip(self.prompts, tokens)]
 
   def encoded(self, vocabulary: Any, max_length: int) -> list[np.ndarray]:

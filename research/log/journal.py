@@ -69,13 +69,16 @@ class Log:
     self._pending: _Pending | None = None
     self._done = start
     self._newest: dict[str, float] = {}
+    self._done_before: set[tuple[str, int]] = set()
     self._files: dict[str, TextIO] = {}
     self._display = self._tensorboard = None
     if jax.process_index() == 0:
       folder = Path(workdir)
       folder.mkdir(parents=True, exist_ok=True)
       self.lines = lines.keep(folder / "metrics.jsonl", start)
-      lines.keep(folder / "samples.jsonl", start)
+      samples = lines.keep(folder / "samples.jsonl", start)
+      self._done_before = {(x.get("split"), x.get("step")) for x in self.lines}
+      self._done_before |= {(x.get("name"), x.get("step")) for x in samples}
       self._files = {name: lines.append(folder / name) for name in FILES}
       self._tensorboard = _tensorboard(folder / "tensorboard", start)
       self._display = progress.progress(steps, start, stream=stream, clock=clock)
@@ -128,6 +131,24 @@ class Log:
     values = self._settle()
     self._pending = _Pending(step, metrics, tokens, flops or 0.0, data_wait)
     return values
+
+  def has(self, step: int, name: str) -> bool:
+    """Whether an earlier stretch wrote the evaluation or the samples `name` of `step`."""
+    return (name, step) in self._done_before
+
+  def back(self, step: int) -> None:
+    """Takes back what was written of the steps after `step`, which are gone over again."""
+    self._settle()
+    for name, file in self._files.items():
+      file.close()
+      path = Path(file.name)
+      kept = [line for line in lines.read(path)[0] if lines.number(line.get("step", 0)) <= step]
+      lines.rewrite(path, kept)
+      self._files[name] = lines.append(path)
+    if self._tensorboard:
+      self._tensorboard.close()
+      self._tensorboard = _tensorboard(Path(self._tensorboard.logdir), step)
+    self._done = step
 
   @contextlib.contextmanager
   def pause(self, what: str = "other") -> Iterator[None]:

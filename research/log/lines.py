@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+from research import disk
 
 Line = dict[str, Any]
 
@@ -43,12 +44,7 @@ def read(path: Path) -> tuple[list[Line], int]:
 
 def rewrite(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
   """Replaces a file at once: after a crash it is the old one or the new one."""
-  temporary = path.with_name(path.name + ".new")
-  with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-    file.writelines(encode(line) for line in lines)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  disk.replace(path, "".join(encode(line) for line in lines))
 
 
 def keep(path: Path, start: int) -> list[Line]:

@@ -1,0 +1,110 @@
+"""A folder of numbered steps: how a step comes to be in it whole, stays, is set aside and goes.
+
+A step is written beside its name and gets it by one rename, once all of it has reached the disk. It
+loses it by one rename too, before it is taken apart: no half of a step is ever seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from research import disk
+from research.errors import IntegrityError
+from research.retention import Keep, read_scores, write_scores
+
+DRAFT, TRASH, QUARANTINE = ".saving", ".trash", "quarantine"
+SCORES, PINNED = "scores.json", "pinned"
+
+
+class Steps:
+  """The steps in a folder. Of the processes of a job only the first changes it."""
+
+  def __init__(self, folder: Path, keep: Keep):
+    """Opens `folder`, in which `keep` says what stays."""
+    self.folder, self.keep = Path(folder).absolute(), keep
+    self._scores = read_scores(self.folder / SCORES)
+
+  def all(self) -> list[int]:
+    """Their numbers, ascending."""
+    if not self.folder.is_dir():
+      return []
+    names = [path.name for path in self.folder.iterdir() if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+
+  def path(self, step: int) -> Path:
+    """Where a step is, or would be."""
+    return self.folder / str(step)
+
+  def draft(self, step: int) -> Path:
+    """Where a step is to be written until it is whole."""
+    return self.folder / f"{DRAFT}-{step}"
+
+  def make_room(self, need: int) -> None:
+    """Takes apart what is no step, and looks whether `need` bytes can be written.
+
+    Raises:
+      OSError: they cannot.
+    """
+    self.folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(self.folder / TRASH, ignore_errors=True)
+    for path in self.folder.glob(f"{DRAFT}-*"):
+      shutil.rmtree(path, ignore_errors=True)
+    free = shutil.disk_usage(self.folder).free
+    if free < need:
+      raise OSError(
+        errno.ENOSPC, f"it takes {need / 1e6:,.1f} MB, and the disk has {free / 1e6:,.1f} MB left"
+      )
+
+  def commit(self, step: int) -> None:
+    """Makes a step of its draft, and removes the steps that need not be kept any longer."""
+    draft = self.draft(step)
+    for path in [*draft.rglob("*"), draft]:
+      disk.sync(path)
+    self._remove(step)
+    draft.rename(self.path(step))
+    disk.sync(self.folder)
+    steps = self.all()
+    pinned = [number for number in steps if (self.path(number) / PINNED).exists()]
+    for number in {*steps} - self.keep.chosen(steps, self._scores, pinned):
+      self._remove(number)
+
+  def quarantine(self, step: int, reason: str) -> None:
+    """Sets a damaged step aside, where nothing looks for it and nothing deletes it; says so.
+
+    Raises:
+      IntegrityError: the disk does not let it.
+    """
+    place = self.folder / QUARANTINE
+    try:
+      place.mkdir(exist_ok=True)
+      name = next(n for i in range(10**6) if not (place / (n := f"{step}-{i}")).exists())
+      self.path(step).rename(place / name)
+    except OSError as error:
+      raise IntegrityError(
+        f"{reason} It cannot be moved to {place}: {error.strerror}; mend the disk, or move it away."
+      ) from error
+    print(f"warning: {reason} It is in {QUARANTINE}/{name} now.", file=sys.stderr)
+
+  def scored(self, step: int, values: Mapping[str, float]) -> None:
+    """Remembers what a step scored ("evaluation.measure" -> value), for `Keep` to choose by."""
+    self._scores.setdefault(step, {}).update(values)
+    if self.folder.is_dir():
+      write_scores(self.folder / SCORES, self._scores)
+
+  def pin(self, step: int, pinned: bool) -> None:
+    """Keeps a step whatever comes after it, or no longer."""
+    if pinned:
+      (self.path(step) / PINNED).touch()
+    else:
+      (self.path(step) / PINNED).unlink(missing_ok=True)
+
+  def _remove(self, step: int) -> None:
+    if self.path(step).exists():
+      trash = self.folder / TRASH
+      trash.mkdir(exist_ok=True)
+      name = next(n for i in range(10**6) if not (trash / (n := f"{step}-{i}")).exists())
+      self.path(step).rename(trash / name)
