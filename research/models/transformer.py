@@ -173,8 +173,11 @@ class Transformer(nn.Module):
     self._check_length("source", source_BM)
     M = source_BM.shape[1]
     mask = Mask(segments_BL=segments_BM)
-    if positions_BM is None:
-      positions_BM = positions_in_segments(mask, M, M) if segments_BM is not None else _count(M)
+    if positions_BM is None and segments_BM is None:
+      positions_BM = _count(M)
+    elif positions_BM is None:
+      before = Mask(causal=True, segments_BL=segments_BM)
+      positions_BM = positions_in_segments(before, M, M)
     embed = self.embed if self.source_vocab_size is None else self.embed_source
     x_BMD = self._enter("source", embed(source_BM), positions_BM)
     bias_BHMM = self.encoder_bias(mask, M, M) if self.positions == "relative" else None
