@@ -138,7 +138,7 @@ def _container(spec: Spec, name: str, command: tuple[str, ...], image: str) -> d
     container["securityContext"] = {"privileged": True}
   if platform == "gpu":
     container["resources"] = {"limits": {"nvidia.com/gpu": chips}}
-  container["volumeMounts"] = [{"name": "memory", "mountPath": "/dev/shm"}]  # noqa: S108
+  container["volumeMounts"] = [{"name": "memory", "mountPath": "/dev/shm"}]  # noqa: S108 (in the pod)
   return container
 
 

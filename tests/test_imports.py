@@ -67,21 +67,3 @@ def test_models_objectives_data_and_optimizers_do_not_know_one_another():
 @pytest.mark.parametrize("word", ["utils", "common", "core", "base", "lib", "configs", "registry"])
 def test_no_room_is_named_after_nothing(word):
   assert not [path for path in FILES if word in (path.stem, path.parent.name)]
-
-
-def test_the_tree_has_no_unsafe_reader():
-  """No pickle, no eval of text, no shell: a rule over the source."""
-  banned_modules = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
-  banned_calls = {"eval", "exec"}
-  for path in [*FILES, *(ROOT / "experiments").rglob("*.py")]:
-    for node in ast.walk(ast.parse(path.read_text())):
-      if isinstance(node, ast.Import):
-        assert not {a.name.split(".")[0] for a in node.names} & banned_modules, path
-      if isinstance(node, ast.ImportFrom):
-        assert (node.module or "").split(".")[0] not in banned_modules, path
-      if isinstance(node, ast.Call):
-        if isinstance(node.func, ast.Name):
-          assert node.func.id not in banned_calls, path
-        for keyword in node.keywords:
-          if keyword.arg in ("shell", "allow_pickle"):
-            assert getattr(keyword.value, "value", None) is False, path

@@ -129,7 +129,7 @@ def decoding(size: Size, dtype: str, texts: int) -> None:
   @torch.inference_mode()
   def run():
     written = model.generate(prompts, attention_mask=seen, pad_token_id=0, **settings)
-    assert written.shape == (texts, PROMPT + NEW)  # noqa: S101
+    assert written.shape == (texts, PROMPT + NEW)  # noqa: S101 (a benchmark of less is none)
 
   serve(run, tokens=texts * NEW, threads=torch.get_num_threads())
 

@@ -94,7 +94,7 @@ def _peers(options: argparse.Namespace) -> str | None:
     return None
   python = shutil.which(str(options.peer_python or sys.executable))
   check = [python, "-c", "import torch, transformers"]
-  if python is None or subprocess.run(check, capture_output=True, check=False).returncode:  # noqa: S603
+  if python is None or subprocess.run(check, capture_output=True, check=False).returncode:  # noqa: S603 (the user's)
     raise UserError(
       f"{options.peer_python or sys.executable} cannot import torch and transformers; "
       "give the interpreter of an environment that has them: --peer-python PATH."
@@ -135,7 +135,7 @@ def _measure(what: str, entries: Sequence[Entry], dtype: str, rounds: int) -> No
 class _Worker:
   def __init__(self, entry: Entry, errors: Any):
     self.name, self.errors = entry.name, errors
-    self.process = subprocess.Popen(  # noqa: S603
+    self.process = subprocess.Popen(  # noqa: S603 (our workers)
       entry.command,
       env={**os.environ, **entry.environment},
       stdin=subprocess.PIPE,

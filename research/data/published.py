@@ -109,7 +109,7 @@ def _bert(path: pathlib.Path):
   specials = [name for name in ids if re.fullmatch(r"\[[A-Z]+\]", name)]
   # The file does not say whether text is lower-cased first: then no piece has a capital.
   cased = any(re.search("[A-Z]", name) for name in ids if name not in specials)
-  tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]"))  # noqa: S106
+  tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]"))  # noqa: S106 (a piece)
   tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased)
   tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   tokenizer.decoder = decoders.WordPiece()
