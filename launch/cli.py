@@ -93,7 +93,13 @@ def _parser() -> argparse.ArgumentParser:
   add("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the processes")
   add("--secret", metavar="NAME", help="jobset: the Secret whose entries become variables")
   add("--grace", type=int, default=120, metavar="SECONDS", help="to save before the end (120)")
-  add("--retries", type=int, default=10, metavar="N", help="restarts at most (10)")
+  add(
+    "--retries",
+    type=int,
+    default=10,
+    metavar="N",
+    help="restarts at most (10); on this machine, without a newer checkpoint",
+  )
   add("--hours", type=float, help="the longest that one start may take")
   add("--queue", help="jobset: Kueue's local queue; slurm: the partition")
   add("--account", help="slurm: that pays")

@@ -7,6 +7,7 @@ spread over processes cannot go on without one of them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from launch.spec import FINAL, STOPPED, Spec
 from research.errors import UserError
+from research.retention import Keep
+from research.steps import Steps
 
 TAKES = ("processes", "port", "env", "grace", "retries")
 HOST = "127.0.0.1"
@@ -53,7 +56,8 @@ def submit(spec: Spec, port: int | None = None) -> int:
 def supervise(spec: Spec, command: Sequence[str], port: int | None = None) -> int:
   """Runs the processes of one command until they are done, with as many tries as the spec has.
 
-  SIGTERM and SIGINT are passed on, and the run then ends instead of starting again.
+  SIGTERM and SIGINT are passed on, and the run then ends instead of starting again. As long as
+  tries bring newer checkpoints, there is no end of them.
 
   Args:
     spec: processes (the chips of its topology), environment, grace and retries.
@@ -61,21 +65,34 @@ def supervise(spec: Spec, command: Sequence[str], port: int | None = None) -> in
     port: of the coordinator; None chooses a free one for every try.
 
   Returns:
-    0, the first code that is final (2, 3, 4), or that of the last try; 128 + n for signal n.
+    0, the first code that is final (2, 3, 4), or that of the last of `spec.retries` + 1 tries in a
+    row without a newer checkpoint; 128 + n for signal n.
   """
+  idle, newest = 0, _newest(command)
   with _interruptions() as stop:
-    for tries in range(spec.retries + 1):
+    while True:
       code, cause = _once(spec, command, port, stop)
       if code == 0 or code in FINAL or stop.is_set():
         return code
-      if tries == spec.retries:
-        _say(f"{cause}; no try is left of {tries + 1}")
+      before, newest = newest, _newest(command)
+      idle = idle + 1 if newest == before else 0
+      if idle > spec.retries:
+        _say(f"{cause}; {_plural(idle, 'try', 'tries')} in a row brought no newer checkpoint")
         return code
-      pause = min(LONGEST, 2.0**tries)
-      _say(f"{cause}; all start again in {pause:.0f} s (restart {tries + 1} of {spec.retries})")
+      pause = min(LONGEST, 2.0**idle)
+      _say(
+        f"{cause}; all start again in {pause:.0f} s "
+        + (f"({idle} of {spec.retries} without a newer checkpoint)" if idle else f"(step {newest})")
+      )
       if stop.wait(pause):
         return code
-  return code
+
+
+def _newest(command: Sequence[str]) -> int | None:
+  """The newest checkpoint of the run that a command goes on with."""
+  workdir = Path(dict(itertools.pairwise(command)).get("--workdir", "runs"))
+  folders = workdir.glob("**/checkpoints")  # a file of several experiments has several runs
+  return max((step for folder in folders for step in Steps(folder, Keep()).all()), default=None)
 
 
 def _once(

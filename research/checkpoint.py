@@ -66,9 +66,14 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-    """Waits for the last save, unless an error may mean that another process is gone."""
-    if kind is None or jax.process_count() == 1:
+    """Waits for the last save. An error that ends the block stands, whatever becomes of the save;
+    where it may mean that another process is gone, nothing is waited for."""
+    if kind is None:
       self.close()
+    elif jax.process_count() == 1:
+      with contextlib.suppress(Exception):
+        self._settle()
+        self._orbax.close()
 
   def latest(self) -> int | None:
     """The newest step, or None when nothing was saved."""

@@ -52,7 +52,7 @@ class Steps:
     self.folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(self.folder / TRASH, ignore_errors=True)
     for path in self.folder.glob(f"{DRAFT}-*"):
-      shutil.rmtree(path, ignore_errors=True)
+      shutil.rmtree(path)
     free = shutil.disk_usage(self.folder).free
     if free < need:
       raise OSError(

@@ -27,7 +27,7 @@ def hurry(monkeypatch):
   monkeypatch.setattr(local, "SETTLE", 0.5)
 
 
-def supervise(script, processes=2, retries=3, grace=5, **environment):
+def supervise(script, processes=2, retries=3, grace=5, words=(), **environment):
   """The exit code of so many `sh` processes; `$tries` counts the tries of each, from 0."""
   count = 'mine="$here/${RESEARCH_PROCESS-0}"; tries=$(cat "$mine" 2>/dev/null || echo 0); '
   count += 'echo $((tries + 1)) >"$mine"; '
@@ -39,7 +39,7 @@ def supervise(script, processes=2, retries=3, grace=5, **environment):
     retries=retries,
     grace=grace,
   )
-  return local.supervise(spec, ["sh", "-c", count + script])
+  return local.supervise(spec, ["sh", "-c", count + script, *words])
 
 
 def tries(folder, process=0):
@@ -47,7 +47,10 @@ def tries(folder, process=0):
 
 
 def test_when_one_dies_all_start_again(tmp_path, capfd):
-  script = '[ $tries -gt 0 ] && exit 0; [ "$RESEARCH_PROCESS" = 1 ] && kill -9 $$; sleep 60'
+  script = (
+    '[ $tries -gt 0 ] && exit 0; [ "$RESEARCH_PROCESS" = 0 ] && exec sleep 60; '
+    'until [ -s "$here/0" ]; do sleep 0.05; done; kill -9 $$'
+  )
   assert supervise(script, here=str(tmp_path)) == 0
   assert (tries(tmp_path, 0), tries(tmp_path, 1)) == (2, 2)
   assert "process 1 was ended by SIGKILL; all start again" in capfd.readouterr().err
@@ -80,7 +83,14 @@ def test_a_stop_with_a_checkpoint_goes_on_and_the_others_may_finish_saving(tmp_p
 def test_the_tries_have_an_end(tmp_path, capfd):
   assert supervise("kill -9 $$", retries=2, here=str(tmp_path)) == 137
   assert tries(tmp_path) == 3
-  assert "no try is left of 3" in capfd.readouterr().err
+  assert "3 tries in a row brought no newer checkpoint" in capfd.readouterr().err
+
+
+def test_tries_that_bring_newer_checkpoints_have_no_end(tmp_path):
+  script = 'mkdir -p "$1/checkpoints/$tries"; [ $tries -lt 6 ] || exit 0; kill -9 $$'
+  words = ("--workdir", str(tmp_path / "run"))
+  assert supervise(script, processes=1, retries=1, words=words, here=str(tmp_path)) == 0
+  assert tries(tmp_path) == 7
 
 
 def test_what_a_process_left_behind_ends_with_it(tmp_path):
