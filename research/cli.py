@@ -103,7 +103,7 @@ def _parsers():
     "`research run FILE --help` shows the knobs of a file and the fields that can be overridden.",
   )
   experiment(run)
-  run.add_argument("--workdir", type=Path, help="folder of the run (default: runs/NAME)")
+  run.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME)")
   run.add_argument("--only", metavar="NAME", help="of several experiments, the one of this name")
   job = run.add_argument_group(
     "one of several processes", "SLURM, Open MPI, Kubernetes and Cloud TPU need none of these."
@@ -201,6 +201,12 @@ def _parsers():
 
 def _words(text: str) -> list[str]:
   return [word for word in text.split(",") if word]
+
+
+def _folder(text: str) -> Path:
+  if not text:
+    raise argparse.ArgumentTypeError("expected a folder")
+  return Path(text)
 
 
 def _count(text: str) -> int:

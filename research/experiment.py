@@ -135,7 +135,7 @@ def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
   parts = fields(value)
   head, rest = path[0], path[1:]
   if parts is None or head not in parts:
-    at = whole.rsplit(".".join(path), 1)[0].rstrip(".") or "the experiment"
+    at = ".".join(whole.split(".")[: -len(path)]) or "the experiment"
     if parts is None:
       raise UserError(f"{whole}: {at} is {shown(value)}, which has no fields; set {at}=... itself.")
     raise UserError(
@@ -173,14 +173,26 @@ _UNIONS = (typing.Union, types.UnionType)
 
 
 def check_field(component: Any, name: str, value: Any, path: str) -> None:
-  """UserError where a field that is annotated as a number, a text or a truth holds another."""
+  """UserError where what a field holds is not of the type that it is annotated with.
+
+  Of a protocol it must have the methods. Annotations that are neither types nor protocols say
+  nothing.
+  """
   hint = _hint(component, name)
   plain = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
-  if not set(plain) <= {int, float, str, bool, type(None)} or _allows(hint, value):
-    return
-  if isinstance(value, int) and not isinstance(value, bool) and float in plain:
+  known = all(isinstance(kind, type) and kind is not Any for kind in plain)
+  if not known or any(_is(value, kind) for kind in plain):
     return
   raise UserError(_mismatch(path, value, hint))
+
+
+def _is(value: Any, kind: type) -> bool:
+  if getattr(kind, "_is_protocol", False):
+    asked = [name for name, part in vars(kind).items() if callable(part) and name[0] != "_"]
+    return not isinstance(value, type) and all(hasattr(value, name) for name in asked)
+  if kind is float:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+  return isinstance(value, kind) and not (isinstance(value, bool) and kind is int)
 
 
 def check(new: Any, old: Any, hint: Any, path: str) -> Any:

@@ -99,12 +99,7 @@ def recipe(target: str, words: Sequence[str] = ()) -> Recipe:
     target_of[name] = literal(text)
   for name in overrides:
     if "." not in name and name not in _experiment_fields():
-      known = [*names, *_experiment_fields()]
-      raise UserError(
-        f"{name}: {path}:{function} has no such knob.{nearest(name, known)} "
-        f"Its knobs: {', '.join(names) or 'none'}; dotted names override fields "
-        "(see --help)."
-      )
+      raise UserError(_no_knob(name, f"{path}:{function}", names))
   return Recipe(Path(path), function, knobs, overrides)
 
 
@@ -114,7 +109,11 @@ def functions(path: Path) -> dict[str, Callable[..., Any]]:
   Raises:
     UserError: the file is missing, is not Python, or fails when imported; names file and line.
   """
-  if path.suffix != ".py" and path.exists():
+  try:
+    there = path.exists()
+  except OSError as error:
+    raise UserError(f"{str(path)[:80]!r} cannot be a file: {error.strerror}.") from error
+  if there and path.suffix != ".py":
     raise UserError(f"{path}: an experiment file is Python, with a name that ends in .py.")
   if not path.is_file():
     folder = path.parent if path.parent.is_dir() else Path()
@@ -228,10 +227,7 @@ def _checked(function: Callable[..., Any], knobs: dict[str, Any], path: Path) ->
   checked = {}
   for name, value in knobs.items():
     if name not in parameters:
-      raise UserError(
-        f"{path}:{function.__name__} has no knob {name!r}.{nearest(name, parameters)} "
-        f"Its knobs: {_listed(parameters)}."
-      )
+      raise UserError(_no_knob(name, f"{path}:{function.__name__}", parameters))
     default, hint = _default(parameters[name]), parameters[name].annotation
     hint = None if hint is inspect.Parameter.empty or isinstance(hint, str) else hint
     if isinstance(default, str) and not isinstance(value, str):
@@ -240,6 +236,13 @@ def _checked(function: Callable[..., Any], knobs: dict[str, Any], path: Path) ->
       raise UserError(f"{name}={shown(value)} changes nothing: it is the default; drop it.")
     checked[name] = check(value, default, hint, name)
   return checked
+
+
+def _no_knob(name: str, function: str, knobs: Iterable[str]) -> str:
+  return (
+    f"{name}: {function} has no such knob.{nearest(name, [*knobs, *_experiment_fields()])} "
+    f"Its knobs: {', '.join(knobs) or 'none'}; dotted names override fields (see --help)."
+  )
 
 
 def _default(parameter: inspect.Parameter | None) -> Any:

@@ -93,13 +93,32 @@ def together(experiment: Experiment) -> None:
       f"microbatches={experiment.microbatches} does not divide batch_size="
       f"{experiment.batch_size}; choose a divisor."
     )
-  experiment.optimizer.build(experiment.steps)
   if experiment.average is not None:
-    optim.average({}, {}, experiment.average, 0)
+    jax.eval_shape(lambda: optim.average({}, {}, experiment.average, 0))
+  _optimizer(experiment)
   _fits(_traced(experiment, experiment.objective, experiment.batch_size), layout)
   for name, item in experiment.evals.items():
     if item.objective != experiment.objective:
       _traced(experiment, item.objective, sizes[f"evals.{name}.batch_size"])
+
+
+def _optimizer(experiment: Experiment) -> None:
+  """It can be built, and its learning rate is one."""
+  import jax
+
+  from research import optim
+
+  try:
+    built = experiment.optimizer.build(experiment.steps)
+    built.init, built.update  # noqa: B018 (a schedule can be built, too)
+    jax.eval_shape(lambda: optim.learning_rate(experiment.optimizer, experiment.steps, 0))
+  except RunError:
+    raise
+  except Exception as error:
+    raise UserError(
+      f"optimizer={shown(experiment.optimizer)} cannot be built ({reason(error)}); write one such "
+      "as optim.AdamW(3e-4), with a number or a schedule for its learning_rate."
+    ) from error
 
 
 def _traced(experiment: Experiment, objective: Any, size: int) -> list[Any]:
@@ -180,6 +199,8 @@ def _numbers(path: str, value: Any) -> None:
     return
   for name, part in named.items():
     inside = f"{path}.{name}" if path else name
+    if isinstance(part, type) and dataclasses.is_dataclass(part):
+      raise UserError(f"{inside}={part.__name__} is a class; call it: {part.__name__}(...).")
     check_field(value, name, part, inside)
     _numbers(inside, part)
 

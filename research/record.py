@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from research import load, secrets
-from research.errors import UserError
+from research.errors import UserError, reason
 from research.experiment import BOOKKEEPING, Experiment
 
 RESULTS = ("metrics.jsonl", "checkpoints", "model.npz")  # a folder without them holds no run yet
@@ -27,18 +27,13 @@ def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
       run, whose author would have us run it; a secret is not in the environment.
   """
   record = read_record(workdir)
-  try:
-    made = load.Recipe(
-      _file(workdir, record["file"]),
-      str(record["function"]),
-      _given(workdir, record["knobs"]),
-      _given(workdir, record["overrides"]),
-    )
-    name, description = record["name"], secrets.describe(record["description"])
-  except (KeyError, TypeError, AttributeError, ValueError) as error:
-    raise UserError(
-      f"{workdir}/experiment.json lacks {error}; the run cannot be opened."
-    ) from error
+  made = load.Recipe(
+    _file(workdir, record["file"]),
+    record["function"],
+    _given(workdir, record["knobs"]),
+    _given(workdir, record["overrides"]),
+  )
+  name, description = record["name"], secrets.describe(record["description"])
   for experiment in made.experiments():
     if experiment.name == name:
       break
@@ -61,9 +56,17 @@ def read_record(workdir: Path) -> dict[str, Any]:
   try:
     record = json.loads(path.read_text(encoding="utf-8"))
   except (ValueError, OSError, RecursionError) as error:
-    raise UserError(f"{path} cannot be read: {error}.") from error
-  if not isinstance(record, dict) or not isinstance(record.get("description"), dict):
-    raise UserError(f"{path} describes no experiment; the run cannot be opened.")
+    raise UserError(f"{path} cannot be read: {reason(error)}.") from error
+  record = record if isinstance(record, dict) else {}
+  texts = [record.get(key) for key in ("name", "file", "function")]
+  for key in ("knobs", "overrides", "description"):
+    part = record.get(key)
+    texts += part.values() if isinstance(part, dict) else [None]
+  if not all(isinstance(text, str) for text in texts):
+    raise UserError(
+      f"{path} is damaged: it does not say which experiment was run; copy it from where it is "
+      "whole, or run the experiment again with another --workdir."
+    )
   return record
 
 

@@ -259,7 +259,7 @@ def parameters(
 ) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
   """(name, letters, shape) of every parameter, as it is traced now; '.' is a nameless dimension."""
   initialize = nn.init(experiment.objective, experiment.model)
-  boxed = jax.eval_shape(initialize, jax.random.key(0), batch)["params"]
+  boxed = jax.eval_shape(lambda batch: initialize(jax.random.key(0), batch), batch)["params"]
   return [
     (spell(path), _letters(box), nn.meta.unbox(box).shape)
     for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)
