@@ -12,6 +12,7 @@ import dataclasses
 import math
 import os
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -175,14 +176,15 @@ class FittedNGram:
     foreign = UserError(f"{path} is no n-gram model; give a file that FittedNGram.save wrote")
     if os.path.exists(path) and not zipfile.is_zipfile(path):
       raise foreign
-    with np.load(path, allow_pickle=False) as arrays:
-      if "sizes" not in arrays:
-        raise foreign
-      order, vocab_size, end = arrays["sizes"].tolist()
-      tables = tuple(
-        Table(*(arrays[f"{field.name}_{k}"] for field in dataclasses.fields(Table)))
-        for k in range(1, order + 1)
-      )
+    try:
+      with np.load(path, allow_pickle=False) as arrays:
+        order, vocab_size, end = arrays["sizes"].tolist()
+        tables = tuple(
+          Table(*(arrays[f"{field.name}_{k}"] for field in dataclasses.fields(Table)))
+          for k in range(1, order + 1)
+        )
+    except (ValueError, LookupError, TypeError, OSError, EOFError, zlib.error, MemoryError) as error:
+      raise foreign from error
     return cls(tables, vocab_size, end)
 
   def _node(self, context: np.ndarray) -> int:
