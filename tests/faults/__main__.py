@@ -16,7 +16,19 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from . import crash, damage, full, ioerror, nospace, powerloss
+from . import (
+  crash,
+  damage,
+  elastic,
+  full,
+  ioerror,
+  kills,
+  nospace,
+  powerloss,
+  processes,
+  saves,
+  signals,
+)
 from .outcome import Say, Unavailable
 
 # A kind is a module with `run(n, seed, say) -> Outcome`. The first line of its docstring says what
@@ -28,6 +40,11 @@ KINDS: dict[str, ModuleType] = {
   "full": full,
   "damage": damage,
   "powerloss": powerloss,
+  "kills": kills,
+  "saves": saves,
+  "signals": signals,
+  "processes": processes,
+  "elastic": elastic,
 }
 
 

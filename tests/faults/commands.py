@@ -74,6 +74,10 @@ class Command:
     found = (re.search(pattern, text) for _, text in reversed(list(self.lines)))
     return next(filter(None, found), None)
 
+  def count(self, pattern: str) -> int:
+    """The lines that a pattern is found in."""
+    return sum(bool(re.search(pattern, text)) for _, text in list(self.lines))
+
   def until(self, ready: Callable[[], object], seconds: float = LIMIT) -> bool:
     """Waits until something is so; False when the command, or the time, is over before."""
     end = time.monotonic() + seconds

@@ -28,9 +28,9 @@ def quarantined(workdir: Path) -> list[str]:
   return sorted(path.name for path in (workdir / "checkpoints" / "quarantine").glob("*"))
 
 
-def happened(workdir: Path) -> Path:
-  """The file that says, beside the run, that its planted fault has happened."""
-  return workdir.with_name(f"{workdir.name}.happened")
+def happened(workdir: Path, i: int) -> Path:
+  """The file that says, beside the run, that its planted fault number `i` has happened."""
+  return workdir.with_name(f"{workdir.name}.happened-{i}")
 
 
 def arrays(workdir: Path, step: int | None = None) -> dict[str, Any]:

@@ -45,10 +45,12 @@ def sampling(text: str, steps: int, pause: float, every: int):
   return dataclasses.replace(gpt(text, steps, pause), samples=Announced(samples, every))
 
 
-def faulty(text: str, steps: int, fault: str, rank: int, place: str, times: int, workdir: str):
-  """Process `rank` has a fault of HARMS, once, when it is for the so-manieth time at `place`."""
-  planted = Planted(fault, rank, place, times, workdir)
-  planted("joining")
+def faulty(text: str, steps: int, faults: str, workdir: str):
+  """It does harm to itself, as often as it is started: `faults` are HARM:RANK:PLACE:TIMES,...
+
+  That is, process RANK comes to harm when it has got to PLACE so often since it was started.
+  """
+  planted = Planted(faults.split(","), Path(workdir))
   experiment = gpt(text, steps, pause=0.0)
   return dataclasses.replace(
     experiment,
@@ -166,27 +168,22 @@ HARMS: dict[str, Callable[[], None]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
 class Planted:
-  """A fault that happens once, however often the run is started: a file remembers it."""
+  """Faults, one for each start, of which each happens once: files remember which have."""
 
-  fault: str
-  rank: int
-  place: str
-  times: int
-  workdir: str
-  seen: collections.Counter = dataclasses.field(
-    default_factory=collections.Counter, init=False, compare=False
-  )
+  def __init__(self, faults: list[str], workdir: Path):
+    marks = (runs.happened(workdir, i) for i in range(len(faults)))
+    left = ((*fault.split(":"), mark) for fault, mark in zip(faults, marks) if not mark.exists())
+    self.harm, self.rank, self.place, self.times, self.mark = next(left, (None,) * 5)
+    self.seen: collections.Counter = collections.Counter()
+
+  def __repr__(self) -> str:  # by which a run knows that its experiment is the same
+    return "Planted"
 
   def __call__(self, place: str) -> None:
     self.seen[place] += 1
-    here = os.environ.get("RESEARCH_PROCESS"), place, self.seen[place]
-    if here != (str(self.rank), self.place, self.times) or self.fault not in HARMS:
-      return
-    try:
-      runs.happened(Path(self.workdir)).touch(exist_ok=False)
-    except FileExistsError:
-      return
-    Announce()(f"{place} and {self.fault}")
-    HARMS[self.fault]()
+    here = os.environ.get("RESEARCH_PROCESS"), place, str(self.seen[place])
+    if here == (self.rank, self.place, self.times):
+      self.mark.touch()
+      Announce()(f"{place} and {self.harm}")
+      HARMS[self.harm]()
