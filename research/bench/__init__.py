@@ -1,8 +1,9 @@
-"""`research bench`: training and decoding against their peers, in one interleaved run.
+"""`research bench`: training and decoding against their peers, and what checkpoints cost.
 
 rounds   starts the workers, lets each run once a round in turn, and prints the table
 ours     our worker: the program that `research run` and `research sample` would run
 peers    the workers of PyTorch and Hugging Face; needs an interpreter that has them
+saving   checkpoints, beside training and beside safetensors
 serve    what a worker does when it is asked
 machine  how fast memory is read
 """

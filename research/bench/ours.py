@@ -45,28 +45,33 @@ def experiment(size: Size, length: int, batch_size: int, dtype: str) -> Experime
   )
 
 
-def training(size: Size, dtype: str) -> None:
-  """Whole updates, on the same batch of one document a row."""
-  length, batch_size = TRAIN[size.name]
-  made = experiment(size, length, batch_size, dtype)
+def rows(size: Size, length: int, batch_size: int) -> pipeline.Batch:
+  """A batch of one document a row."""
   tokens_BL = np.random.RandomState(0).randint(0, size.vocab_size, (batch_size, length + 1))
   tokens_BL = tokens_BL.astype(np.int32)
-  rows: pipeline.Batch = {
+  return {
     "tokens": tokens_BL[:, :-1],
     "targets": tokens_BL[:, 1:],
     "segments": np.ones((batch_size, length), np.int32),
     "positions": np.tile(np.arange(length, dtype=np.int32), (batch_size, 1)),
   }
-  batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in rows.items()}
-  program = update.build(made, made.sharding.make_mesh(), batch)
+
+
+def training(size: Size, dtype: str) -> None:
+  """Whole updates, on the same batch of one document a row."""
+  length, batch_size = TRAIN[size.name]
+  made = experiment(size, length, batch_size, dtype)
+  batch = rows(size, length, batch_size)
+  shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+  program = update.build(made, made.sharding.make_mesh(), shapes)
   state = program.init()
 
   def run():
     nonlocal state
-    state, measured = program.step(state, program.place(rows))
+    state, measured = program.step(state, program.place(batch))
     jax.block_until_ready((state, measured))
 
-  serve(run, tokens=batch_size * length, flops=flops.of_training(made, batch), **_facts())
+  serve(run, tokens=batch_size * length, flops=flops.of_training(made, shapes), **_facts())
 
 
 def decoding(size: Size, dtype: str, texts: int) -> None:

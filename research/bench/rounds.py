@@ -47,6 +47,10 @@ def run(options: argparse.Namespace) -> int:
   Raises:
     UserError: the peers' interpreter has no torch or transformers.
   """
+  if options.kind == "save":
+    from research.bench import saving
+
+    return saving.run(options)
   peers = _peers(options)
   for dtype in DTYPES:
     if options.kind == "train":
