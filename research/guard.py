@@ -57,10 +57,12 @@ class Guard:
     taken = jnp.isfinite(seen).all()
     if statistics is None:
       return taken, None
+    after = statistics.after(seen, self.window)
     if self.spike is not None:
       high = seen > statistics.mean + self.spike * jnp.sqrt(statistics.variance)
       taken &= ~(high.any() & (statistics.count >= self.window))
-    after = statistics.after(seen, self.window)
+      # Above 1e19 a square is infinite, and a deviation that is infinite once would stay so.
+      taken &= jnp.isfinite(after.variance).all()
     return taken, jax.tree.map(lambda new, old: jnp.where(taken, new, old), after, statistics)
 
 
