@@ -189,6 +189,16 @@ def _parsers():
   )
   report.add_argument("workdir", type=Path)
 
+  pin = command(
+    "pin",
+    commands.pin,
+    "Keep a checkpoint for good, whatever a run saves later.",
+    "Without a step it lists those that there are.",
+  )
+  pin.add_argument("workdir", type=Path)
+  pin.add_argument("step", type=int, nargs="?")
+  pin.add_argument("--release", action="store_true", help="let it go again")
+
   bench = command("bench", commands.bench, "Time training, decoding and checkpoints.")
   bench.add_argument("kind", nargs="?", default="train", choices=("train", "decode", "save"))
   bench.add_argument("--rounds", type=_count, default=5, help="interleaved rounds (default: 5)")

@@ -150,6 +150,41 @@ def report(options) -> int:
   return 0
 
 
+def import_(options) -> int:
+  from research.hf import runs
+
+  runs.import_run(options.path, options.workdir)
+  print(f"{options.workdir} holds it now; research sample, report and export read it")
+  return 0
+
+
+def export(options) -> int:
+  from research.hf import runs
+
+  runs.export_run(options.workdir, options.path)
+  print(f"{options.path} is what transformers loads")
+  return 0
+
+
+def pin(options) -> int:
+  from research.retention import Keep
+  from research.steps import Steps
+
+  steps = Steps(options.workdir / "checkpoints", Keep())
+  if options.step is None:
+    for step in steps.all():
+      print(f"{step}{'  pinned' if steps.pinned(step) else ''}")
+    return 0
+  if options.step not in steps.all():
+    raise UserError(
+      f"{options.workdir} has no checkpoint of step {options.step}; it has "
+      f"{', '.join(map(str, steps.all())) or 'none'}."
+    )
+  steps.pin(options.step, pinned=not options.release)
+  print(f"step {options.step} {'may go again' if options.release else 'stays for good'}")
+  return 0
+
+
 def bench(options) -> int:
   from research import bench
 

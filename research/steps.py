@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from research import disk
-from research.errors import IntegrityError
+from research.errors import IntegrityError, UserError
 from research.retention import Keep, read_scores, write_scores
 
 DRAFT, TRASH, QUARANTINE = ".saving", ".trash", "quarantine"
@@ -68,7 +68,7 @@ class Steps:
     draft.rename(self.path(step))
     disk.sync(self.folder)
     steps = self.all()
-    pinned = [number for number in steps if (self.path(number) / PINNED).exists()]
+    pinned = [number for number in steps if self.pinned(number)]
     for number in {*steps} - self.keep.chosen(steps, self._scores, pinned):
       self._remove(number)
 
@@ -95,12 +95,21 @@ class Steps:
     if self.folder.is_dir():
       write_scores(self.folder / SCORES, self._scores)
 
-  def pin(self, step: int, pinned: bool) -> None:
-    """Keeps a step whatever comes after it, or no longer."""
-    if pinned:
-      (self.path(step) / PINNED).touch()
-    else:
-      (self.path(step) / PINNED).unlink(missing_ok=True)
+  def pinned(self, step: int) -> bool:
+    """Whether a step was pinned."""
+    return (self.path(step) / PINNED).exists()
+
+  def pin(self, step: int, *, pinned: bool) -> None:
+    """Keeps a step whatever comes after it, or no longer.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    mark = self.path(step) / PINNED
+    try:
+      mark.touch() if pinned else mark.unlink(missing_ok=True)
+    except OSError as error:
+      raise UserError(f"{mark} cannot be written: {error.strerror}.") from error
 
   def _remove(self, step: int) -> None:
     if self.path(step).exists():

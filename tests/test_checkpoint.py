@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research import cli
 from research.checkpoint import Checkpoints
 from research.errors import IntegrityError, UserError
 from research.fingerprint import fingerprints
@@ -281,3 +282,16 @@ def test_the_third_failure_in_a_row_ends_the_run(tmp_path, full_disk, capsys):
       checkpoints.save(step, numbered(step))
   full_disk(None)
   assert Checkpoints(tmp_path).latest() == 1
+
+
+def test_a_checkpoint_can_be_pinned_from_the_command_line(tmp_path, capsys):
+  save_all(tmp_path / "checkpoints", [1, 2])
+  assert cli.main(["pin", str(tmp_path), "1"]) == 0
+  assert cli.main(["pin", str(tmp_path), "3"]) == 2
+  assert "no checkpoint of step 3; it has 1, 2." in capsys.readouterr().err
+  save_all(tmp_path / "checkpoints", [3], keep=1)
+  assert cli.main(["pin", str(tmp_path)]) == 0
+  assert capsys.readouterr().out.split() == ["1", "pinned", "3"]
+  assert cli.main(["pin", str(tmp_path), "1", "--release"]) == 0
+  save_all(tmp_path / "checkpoints", [4], keep=1)
+  assert Checkpoints(tmp_path / "checkpoints").steps.all() == [4]
