@@ -13,7 +13,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from . import killing, runs
@@ -89,9 +89,10 @@ def signalled(
   folder: Path,
   seconds: dict[str, list[float]],
   expected: killing.Ending,
+  places: Iterable[str] = PLACES,
 ) -> Iterator[tuple[str, str]]:
   """(where which signal came, what was wrong or nothing), in as many runs as it takes."""
-  kinds = list(itertools.product((signal.SIGTERM, signal.SIGINT), PLACES))
+  kinds = list(itertools.product((signal.SIGTERM, signal.SIGINT), places))
   done, workdir = 0, None
   while done < n:
     workdir = workdir or folder / f"signals-{done}"
