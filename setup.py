@@ -30,6 +30,7 @@ setup(
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12,<0.13",
     "grain>=0.2.15",
+    "safetensors>=0.5",  # weights in and out: the one format of them that holds no code
     "array_record>=0.8",
     "sentencepiece>=0.2",
     "tensorflow-datasets>=4.9.9",
@@ -46,7 +47,7 @@ setup(
     "gpu": ["jax[cuda13]>=0.10,<0.12"],
     # Better into a folder of its own (README, "Plan"): installed here, it takes a lock on devices.
     "plan": ["libtpu==0.0.52"],
-    "hf": ["safetensors>=0.4"],
+    "hf": [],  # all that it asked for comes with the rest now
     "dev": DEV,
   },
   entry_points={"console_scripts": ["launch=launch.cli:main", "research=research.cli:main"]},

@@ -165,6 +165,22 @@ def _parsers():
   sample.add_argument("--seed", type=int, default=0)
   sample.add_argument("--step", type=int, help="checkpoint (default: the newest)")
 
+  taking = command(
+    "import",
+    commands.import_,
+    "Make a run of a model that others have trained.",
+    "It takes a folder with config.json, model.safetensors and the tokenizer's files; nothing in it "
+    "is run.",
+  )
+  taking.add_argument("kind", choices=("hf",), help="hf: Hugging Face's folders")
+  taking.add_argument("path", type=Path, help="the folder")
+  taking.add_argument("--workdir", type=Path, required=True, help="folder of the run, to be made")
+
+  giving = command("export", commands.export, "Write the model of a run as others read it.")
+  giving.add_argument("kind", choices=("hf",), help="hf: a folder that transformers loads")
+  giving.add_argument("workdir", type=Path)
+  giving.add_argument("path", type=Path, help="the folder, to be made")
+
   plan = command(
     "plan",
     commands.plan,

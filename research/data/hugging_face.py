@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from research.data import published, vocabulary
+from research.data.sentence_piece import SentencePieceVocabulary
 from research.errors import UserError, reason
 
 LARGEST = 2**24  # pieces; published vocabularies have up to 2**18
@@ -25,13 +26,15 @@ class HuggingFace:
 
   Attributes:
     path: a tokenizer.json; or a folder with one, or with the files that GPT-2 (encoder.json and
-      vocab.bpe, or vocab.json and merges.txt), CLIP (bpe_simple_vocab_16e6.txt.gz) or BERT
-      (vocab.txt) publish; or one of these files.
+      vocab.bpe, or vocab.json and merges.txt), CLIP (bpe_simple_vocab_16e6.txt.gz), BERT
+      (vocab.txt) or Llama 2 (tokenizer.model) publish; or one of these files.
     end: the end-of-text token; None takes the usual one of its kind.
+    begin: the token before a document; None is end-of-text.
   """
 
   path: str
   end: str | None = None
+  begin: str | None = None
 
   @property
   def vocab_size(self) -> int:
@@ -41,7 +44,9 @@ class HuggingFace:
     total = hashlib.blake2b(digest_size=16)
     for path in published.find(self.path):
       total.update(path.name.encode() + path.read_bytes())
-    return f"huggingface {FORMAT} {self.end} {total.hexdigest()}"
+    # As it was before documents could have a beginning, so that what was prepared is found.
+    names = self.end if self.begin is None else f"{self.begin} {self.end}"
+    return f"huggingface {FORMAT} {names} {total.hexdigest()}"
 
   def fit(self, documents: Sequence[str] = ()) -> HuggingFaceVocabulary:
     """Reads it.
@@ -52,14 +57,18 @@ class HuggingFace:
     del documents
     paths = published.find(self.path)
     stamp = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
-    return _fit(paths, stamp, self.end)
+    return _fit(paths, stamp, self.end, self.begin)
 
 
 @functools.lru_cache(maxsize=4)
-def _fit(paths: tuple[pathlib.Path, ...], stamp, end: str | None) -> HuggingFaceVocabulary:
+def _fit(
+  paths: tuple[pathlib.Path, ...], stamp, end: str | None, begin: str | None
+) -> HuggingFaceVocabulary | SentencePieceVocabulary:
   del stamp  # only there to notice files that have changed
   try:
-    return HuggingFaceVocabulary(published.build(paths), end)
+    if paths[0].suffix == ".model":
+      return SentencePieceVocabulary(paths[0].read_bytes())
+    return HuggingFaceVocabulary(published.build(paths), end, begin)
   except UserError:
     raise
   except Exception as error:  # the library raises bare Exceptions
@@ -72,7 +81,7 @@ def _fit(paths: tuple[pathlib.Path, ...], stamp, end: str | None) -> HuggingFace
 class HuggingFaceVocabulary:
   """A tokenizer of the `tokenizers` library; see `Vocabulary` for its attributes."""
 
-  def __init__(self, text: str, end: str | None):
+  def __init__(self, text: str, end: str | None, begin: str | None = None):
     from tokenizers import Tokenizer
 
     self._text = text
@@ -85,8 +94,9 @@ class HuggingFaceVocabulary:
     if self.vocab_size > LARGEST:
       raise UserError(f"the tokenizer numbers a piece {self.vocab_size - 1:,}; it is damaged")
     self.special = {token.content: i for i, token in added.items() if token.special}
-    self._name = end
-    self.end = self._end(ids)
+    self._name, self._begin = end, begin
+    self.end = self._number(ids, (end,) if end else published.ENDS)
+    self.begin = self._number(ids, (begin,)) if begin else self.end
 
     parts = json.loads(text)
     self._byte_level = "ByteLevel" in _types(parts.get("pre_tokenizer"))
@@ -110,8 +120,12 @@ class HuggingFaceVocabulary:
       self.continues[:] = False
       self.continues[[i for piece, i in ids.items() if piece.startswith(inside)]] = True
 
-  def _end(self, ids: dict[str, int]) -> int:
-    names = (self._name,) if self._name else published.ENDS
+  @property
+  def text(self) -> str:
+    """The contents of its tokenizer.json."""
+    return self._text
+
+  def _number(self, ids: dict[str, int], names: Sequence[str]) -> int:
     for name in names:
       if name in ids:
         return ids[name]
@@ -145,14 +159,15 @@ class HuggingFaceVocabulary:
     return text.replace("</w>", " ").strip() if self._byte_level else text
 
   def save(self, folder: str | pathlib.Path) -> None:
-    description = {"kind": "huggingface", "end": self._name}
+    description = {"kind": "huggingface", "end": self._name, "begin": self._begin}
     vocabulary.write(folder, description, {published.JSON: self._text.encode()})
 
   @classmethod
   def load(cls, folder: str | pathlib.Path) -> HuggingFaceVocabulary:
     path = pathlib.Path(folder) / published.JSON
     try:
-      return cls(path.read_text(encoding="utf-8"), vocabulary.read(folder).get("end"))
+      about = vocabulary.read(folder)
+      return cls(path.read_text(encoding="utf-8"), about.get("end"), about.get("begin"))
     except UserError:
       raise
     except Exception as error:  # the library raises bare Exceptions

@@ -12,6 +12,7 @@ from research.errors import UserError
 JSON = "tokenizer.json"
 CLIP = "bpe_simple_vocab_16e6.txt.gz"
 # Names of a vocabulary and its merges, as GPT-2's authors and Hugging Face publish them.
+PIECES = ("tokenizer.model", "sentencepiece.model")  # theirs, and that of a run
 PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 ENDS = ("<|endoftext|>", "</s>", "[SEP]", "<|end_of_text|>", "<eos>", "<|im_end|>")
 
@@ -29,7 +30,7 @@ def find(path: str) -> tuple[pathlib.Path, ...]:
     raise UserError(f"there is no {path}; give a tokenizer.json or a folder with a vocabulary")
   folder = given if given.is_dir() else given.parent
   wanted = None if given.is_dir() else given.name
-  for names in ((JSON,), *PAIRS, (CLIP,)):
+  for names in ((JSON,), *PAIRS, (CLIP,), *((name,) for name in PIECES)):
     if (wanted is None or wanted in names) and all((folder / name).is_file() for name in names):
       return tuple(folder / name for name in names)
   if wanted is None:
@@ -42,7 +43,7 @@ def find(path: str) -> tuple[pathlib.Path, ...]:
   elif given.suffix in (".json", ".txt") and wanted not in sum(PAIRS, ()):
     return (given,)
   raise UserError(
-    f"{path} holds no vocabulary; it takes {JSON}, {CLIP}, vocab.txt, or the pair "
+    f"{path} holds no vocabulary; it takes {JSON}, {CLIP}, vocab.txt, tokenizer.model, or the pair "
     + " or ".join(" and ".join(names) for names in PAIRS)
   )
 

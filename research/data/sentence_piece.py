@@ -149,7 +149,8 @@ class SentencePieceVocabulary:
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     size = self._processor.GetPieceSize()
     self.vocab_size = size
-    self.end = int(self._processor.eos_id())
+    self.end, begin = int(self._processor.eos_id()), int(self._processor.bos_id())
+    self.begin = begin if begin >= 0 else self.end
     self._first_byte = int(self._processor.PieceToId("<0x00>"))
     last = min(self._first_byte + 255, size - 1)
     if self.end < 0 or not all(map(self._processor.IsByte, (self._first_byte, last))):
@@ -197,6 +198,11 @@ class SentencePieceVocabulary:
 
   def decode(self, ids: Iterable[int]) -> str:
     return vocabulary.join(self._pieces, ids)
+
+  @property
+  def model(self) -> bytes:
+    """The contents of its .model file."""
+    return self._model
 
   def save(self, folder: str | pathlib.Path) -> None:
     vocabulary.write(folder, {"kind": "sentencepiece"}, {MODEL: self._model})

@@ -22,6 +22,7 @@ class Vocabulary(Protocol):
   Attributes:
     vocab_size: V.
     end: the end-of-text token, which no text contains.
+    begin: the token before a document, which is read first; `end` where it has none of its own.
     bytes_of: (V,) int32, bytes of raw UTF-8 that each token stands for; 0 for end-of-text.
     lossless: decode(encode(text)) == text for every clean text, and the bytes of its tokens add
       up to its own. Otherwise (BERT, CLIP) bytes_of leaves out what the tokens do not spell.
@@ -31,6 +32,7 @@ class Vocabulary(Protocol):
 
   vocab_size: int
   end: int
+  begin: int
   bytes_of: np.ndarray
   lossless: bool
   special: dict[str, int]
@@ -96,7 +98,7 @@ class ByteVocabulary:
   """Token i is byte i; 256 is end-of-text."""
 
   vocab_size = 257
-  end = 256
+  end = begin = 256
   lossless = True
 
   def __init__(self):

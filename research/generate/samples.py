@@ -84,5 +84,5 @@ class Samples:
 
 
 def opening(vocabulary: Any, text: str) -> np.ndarray:
-  """(n,) int32 tokens of a document that begins with `text`: an end-of-text stands before it."""
-  return np.concatenate([[vocabulary.end], vocabulary.encode(text)]).astype(np.int32)
+  """(n,) int32 tokens of a document that begins with `text`, with what stands before it."""
+  return np.concatenate([[vocabulary.begin], vocabulary.encode(text)]).astype(np.int32)

@@ -1,0 +1,72 @@
+"""A model whose weights were imported; the folder of its run says what it is.
+
+  research import hf FOLDER --workdir runs/gpt2
+  research sample runs/gpt2 --prompt "Once upon a time"
+  research describe research/hf/imported.py:text weights=runs/gpt2
+
+`weights` is the run folder that the import has made. Each function names data that a model of its
+kind learns from, with settings to start fine-tuning with: no result of a paper is expected.
+"""
+
+from __future__ import annotations
+
+from research import Eval, Experiment, data, objectives, optim
+from research.hf.runs import described
+
+
+def text(weights: str, documents="*.txt", length: int | None = None, steps=1_000, peak=2e-5):
+  """A decoder: documents as `data.Files` reads them."""
+  model, words = described(weights)
+  next_token = objectives.NextToken()
+  length = min(model.max_length, 512) if length is None else length
+  return _experiment(
+    weights, model, data.Text(data.Files(documents), words, length), next_token, steps, peak
+  )
+
+
+def masked(weights: str, documents="*.txt", length: int | None = None, steps=1_000, peak=2e-5):
+  """An encoder: documents, of whose words some are masked."""
+  model, words = described(weights)
+  length = min(model.max_length, 512) if length is None else length
+  pairs = data.SentencePairs(data.Files(documents), words, length, rate=0.15, short=0.1)
+  return _experiment(weights, model, pairs, objectives.MaskedToken(), steps, peak)
+
+
+def translation(
+  weights: str, source="source.txt", target="target.txt", length=128, steps=1_000, peak=1e-4
+):
+  """An encoder-decoder: two line-aligned files."""
+  model, words = described(weights)
+  pairs = data.Translations(data.LineAligned(source, target), words, length)
+  return _experiment(weights, model, pairs, objectives.TargetToken(), steps, peak)
+
+
+def pairs(weights: str, table="pairs.tsv", folder="pictures", steps=1_000, peak=1e-5):
+  """Two towers: a table with a line for each picture and its caption."""
+  model, words = described(weights)
+  captioned = data.ImageText(
+    table, folder, words, image_size=model.image_size, length=model.max_length
+  )
+  loss = objectives.InfoNCE() if model.bias is None else objectives.SigmoidLoss()
+  return _experiment(weights, model, captioned, loss, steps, peak)
+
+
+def pictures(weights: str):
+  """An image tower, which is applied and not trained: no dataset here has classes of pictures."""
+  model, _ = described(weights)
+  return _experiment(weights, model, None, None, 1, 1e-5)
+
+
+def _experiment(weights, model, dataset, objective, steps, peak):
+  return Experiment(
+    name="imported",
+    data=dataset,
+    model=model,
+    objective=objective,
+    optimizer=optim.AdamW(
+      optim.Cosine(peak, warmup=max(1, steps // 20)), weight_decay=0.01, clip=1.0
+    ),
+    steps=steps,
+    batch_size=16,
+    evals={} if objective is None else {"heldout": Eval(objective)},
+  )

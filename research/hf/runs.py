@@ -1,0 +1,162 @@
+"""`research import hf` and `research export hf`: folders of Hugging Face's as runs, and back.
+
+A run that was imported keeps the files of the folder beside its checkpoint, under `SOURCE`, but for
+the weights: what it is follows from them, and what we do not understand of them goes out again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research import checkpoint, record, sample
+from research.data import HuggingFace, vocabulary
+from research.errors import UserError
+from research.fingerprint import read_manifest
+from research.hf import folder, tensors
+from research.hf import vocabulary as tokenizers
+from research.load import Recipe
+from research.mesh import Sharding
+from research.models import BERT, CLIP, GPT, Transformer, ViT
+from research.retention import Keep
+from research.sharding import Layout
+from research.stacking import unstack
+
+SOURCE, NAMES, WORDS = "hugging_face", "tensors.json", "vocabulary"
+EXPERIMENT = Path(__file__).with_name("imported.py")
+FUNCTIONS = {
+  GPT: "text",
+  BERT: "masked",
+  Transformer: "translation",
+  CLIP: "pairs",
+  ViT: "pictures",
+}
+KEPT = (
+  *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+  *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+  *("vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "tokenizer.model"),
+  *("spiece.model", "source.spm", "target.spm", "sentencepiece.bpe.model"),
+)
+LARGEST = 200_000_000  # bytes of a file that is kept
+
+
+def import_run(path: Path, workdir: Path) -> None:
+  """Makes a run of a folder: experiment, vocabulary, and a checkpoint of step 0.
+
+  Raises:
+    UserError: the folder cannot be used (see `folder.read`), or there is something at `workdir`.
+  """
+  imported = folder.read(path)
+  words = tokenizers.read(Path(path), imported.config)
+  if words is not None and hasattr(imported.model, "vocab_size"):
+    tokenizers.check(words, imported.model)
+  with folder.appearing(workdir.absolute()) as temporary:
+    (temporary / SOURCE).mkdir()
+    for name in KEPT:
+      file = Path(path) / name
+      if file.is_file() and file.stat().st_size <= LARGEST:
+        (temporary / SOURCE / name).write_bytes(file.read_bytes())
+    (temporary / SOURCE / NAMES).write_text(json.dumps(imported.names), encoding="utf-8")
+    if words is not None:
+      words.save(temporary / WORDS)
+    state = {"params": jax.tree.map(jnp.asarray, imported.params)}
+    with checkpoint.Checkpoints(temporary / "checkpoints", keep=Keep()) as checkpoints:
+      checkpoints.save(0, state)
+    knobs = {"weights": str(workdir.absolute())}
+    recipe = Recipe(EXPERIMENT, FUNCTIONS[type(imported.model)], knobs, {})
+    there = Recipe(EXPERIMENT, recipe.function, {"weights": str(temporary)}, {})
+    record.remember(temporary, recipe, there.experiment())
+    written = temporary / "experiment.json"
+    before, after = (json.dumps(str(place))[1:-1] for place in (temporary, workdir.absolute()))
+    text = written.read_text(encoding="utf-8").replace(before, after)
+    written.write_text(text, encoding="utf-8")
+
+
+def described(weights: str) -> tuple[Any, HuggingFace]:
+  """The model of an imported run, and its tokenizer; no array is read."""
+  source = Path(weights) / SOURCE
+  if not source.is_dir():
+    raise UserError(
+      f"weights={weights} is no imported run (it has no {SOURCE}); make one: research import hf "
+      "FOLDER --workdir DIR."
+    )
+  config = tensors.read_json(source / folder.CONFIG)
+  names = tensors.read_json(source / NAMES)
+  model = folder.model(source, config, names)[1]
+  place = Path(weights) / WORDS
+  about = vocabulary.read(place) if (place / vocabulary.FILE).is_file() else {}
+  return model, HuggingFace(str(place), about.get("end"), about.get("begin"))
+
+
+def export_run(workdir: Path, path: Path) -> None:
+  """Writes the newest checkpoint of a run as a folder that `transformers` loads.
+
+  Raises:
+    UserError: no such run or checkpoint, no such model in transformers, or something at `path`.
+  """
+  experiment, _ = record.open_run(workdir)
+  source = Path(workdir) / SOURCE
+  kept = {}
+  if source.is_dir():
+    kept = {
+      file.name: file.read_bytes()
+      for file in sorted(source.iterdir())
+      if file.name not in (folder.CONFIG, NAMES)
+    }
+  config = tensors.read_json(source / folder.CONFIG) if source.is_dir() else {}
+  model = experiment.model
+  if not kept and (hasattr(experiment.data, "prepare") or _has_words(workdir)):
+    words = sample.open_vocabulary(experiment, workdir)
+    kept = tokenizers.files(words, getattr(model, "max_length", 0))
+    config = {**_tokens(model, words), **config}
+  folder.write(path, model, _params(experiment, workdir), config=config, files=kept)
+
+
+def _has_words(workdir: Path) -> bool:
+  return (Path(workdir) / WORDS / vocabulary.FILE).is_file()
+
+
+def _tokens(model: Any, words: Any) -> dict[str, Any]:
+  """Numbers of special tokens, as a config has them."""
+  numbers = {"bos_token_id": words.begin, "eos_token_id": words.end}
+  if isinstance(model, Transformer):
+    numbers |= {"decoder_start_token_id": words.begin, "pad_token_id": words.end}
+  if "[PAD]" in words.special:
+    numbers["pad_token_id"] = words.special["[PAD]"]
+  return numbers
+
+
+def _params(experiment: Any, workdir: Path) -> dict[str, np.ndarray]:
+  """ "a/b/c" -> array of all parameters in the newest checkpoint; averaged ones first."""
+  place = Path(workdir) / "checkpoints"
+  if not place.is_dir():
+    raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
+  under = "params" if experiment.average is None else "average"
+  checkpoints = checkpoint.Checkpoints(place)
+  try:
+    step = checkpoints.latest()
+    if step is None:
+      raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
+    whole = Layout(Sharding().make_mesh(jax.devices()[:1]), ()).replicated
+    like = {
+      name.removeprefix(f"{under}/"): jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
+      for name, x in _manifest(place / str(step)).items()
+      if name.startswith(f"{under}/")
+    }
+    params = checkpoints.restore(folder.nested(like), step, under=under)
+  finally:
+    checkpoints.close()
+  return {name: np.asarray(x) for name, x in unstack(params).items()}
+
+
+def _manifest(step: Path) -> dict[str, Any]:
+  try:
+    contents = json.loads((step / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))
+    return read_manifest(contents["custom_metadata"]).arrays
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f"{step} is damaged ({error}); export another checkpoint.") from error
