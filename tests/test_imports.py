@@ -25,6 +25,7 @@ FLOORS = [
   {"load", "bench", "report"},
   {"record"},
   {"sample", "verify", "plan", "explain"},
+  {"hf"},
   {"commands"},
   {"cli"},
 ]
