@@ -208,10 +208,10 @@ def _numbers(path: str, value: Any) -> None:
 def _number(path: str, value: Any) -> None:
   if not isinstance(value, numbers.Real) or isinstance(value, bool):
     return
+  largest = LARGEST if path == "steps" else SEEDS - 1
+  if isinstance(value, int) and abs(value) > largest:
+    raise UserError(f"{path}={shown(value)} is beyond what can be counted; at most {largest}.")
   if not math.isfinite(value):
     raise UserError(
       f"{path}={value} is no finite number; give one, or None where that is a choice."
     )
-  if abs(value) >= SEEDS or (path == "steps" and value > LARGEST):
-    largest = LARGEST if path == "steps" else SEEDS - 1
-    raise UserError(f"{path}={shown(value)} is beyond what can be counted; at most {largest}.")

@@ -95,8 +95,8 @@ def _line(row: tables.Row, home: pathlib.Path, image: str, caption: str) -> Line
       raise UserError(f"{row.where}: {field!r} is empty; every pair has a picture and a caption.")
   try:
     file = (home / name).resolve()
-  except (OSError, ValueError, RuntimeError) as error:
-    raise UserError(f"{row.where}: {name[:80]!r} cannot be a path ({error}).") from None
+  except (OSError, ValueError, RuntimeError):
+    raise UserError(f"{row.where}: {name[:80]!r} cannot be a path.") from None
   if not file.is_relative_to(home):
     raise UserError(f"{row.where} names {name[:80]!r}, which lies outside {home}.")
   return Line(row.where, file, said, row.cells)

@@ -65,14 +65,14 @@ def _fit(
   paths: tuple[pathlib.Path, ...], stamp, end: str | None, begin: str | None
 ) -> HuggingFaceVocabulary | SentencePieceVocabulary:
   del stamp  # only there to notice files that have changed
+  names = " and ".join(str(path) for path in paths)
   try:
     if paths[0].suffix == ".model":
       return SentencePieceVocabulary(paths[0].read_bytes())
     return HuggingFaceVocabulary(published.build(paths), end, begin)
-  except UserError:
-    raise
+  except UserError as error:
+    raise error if names in str(error) else UserError(f"{names}: {error}") from None
   except Exception as error:  # the library raises bare Exceptions
-    names = " and ".join(str(path) for path in paths)
     raise UserError(
       f"{names} cannot be read as a tokenizer ({reason(error)}); copy it again"
     ) from None

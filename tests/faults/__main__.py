@@ -20,7 +20,10 @@ from . import (
   crash,
   damage,
   elastic,
+  experiments,
   full,
+  fuzz,
+  inputs,
   ioerror,
   kills,
   nospace,
@@ -45,6 +48,9 @@ KINDS: dict[str, ModuleType] = {
   "signals": signals,
   "processes": processes,
   "elastic": elastic,
+  "experiments": experiments,
+  "inputs": inputs,
+  "fuzz": fuzz,
 }
 
 

@@ -364,7 +364,7 @@ def _parts() -> Iterator[Mistake]:
     "optimizer=1e-3": "optimizer=0.001 is of another kind; it must be an optimizer",
     "optimizer=None": "it must be a counted model, since there is no optimizer",
     "optimizer=optim.Cosine(1e-3, warmup=1)": "cannot be built",
-    "optimizer=optim.AdamW('fast')": "learning_rate='fast' is neither a number nor a schedule",
+    "optimizer=optim.AdamW('fast')": "learning_rate='fast' is a str;",
     "optimizer=optim.AdamW(float('nan'))": "optimizer.learning_rate=nan is no finite number",
     "optimizer=optim.AdamW(optim.AdamW(1.0))": "with a number or a schedule for its learning_rate",
     "optimizer=optim.AdamW(-1.0)": "a learning rate is a finite number, at least 0",
