@@ -18,7 +18,7 @@ FLOORS = [
   {"models", "objectives", "data", "optim"},
   {"experiment"},
   {"checkpoint", "log", "generate"},
-  {"evaluate"},
+  {"evaluate", "scores"},
   {"flops", "fit", "microbatches"},
   {"update"},
   {"train", "preflight"},

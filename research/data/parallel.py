@@ -145,10 +145,12 @@ def _unaligned(paths: list[pathlib.Path], sides: list[list[str]]) -> str:
   counts = [len(lines) for lines in sides]
   longer = counts.index(max(counts))
   least, most = min(counts), max(counts)
-  which = f"line {most}" if most == least + 1 else f"lines {least + 1} to {most}"
+  which = f"lines {least + 1} to {most} of {paths[longer]} have"
+  if most == least + 1:
+    which = f"line {most} of {paths[longer]} has"
   message = (
-    f"{paths[0]} has {counts[0]:,} lines and {paths[1]} {counts[1]:,}: {which} of {paths[longer]} "
-    "have no partner; line i of one must be the source of line i of the other"
+    f"{paths[0]} has {counts[0]:,} lines and {paths[1]} {counts[1]:,}: {which} no partner; line i "
+    "of one must be the source of line i of the other"
   )
   for number, (source, target) in enumerate(zip(*sides), 1):
     if bool(source.strip()) != bool(target.strip()):

@@ -174,6 +174,8 @@ def _divide(dataset: Translations) -> tuple[dict[str, list[str]], Cleaning]:
       raise UserError(f"{dataset.heldout} holds no pair with text on both sides; check the files")
     known = set(their_digests)
     kept = [i for i, name in enumerate(digests) if name not in known]
+    if not kept:
+      raise UserError(f"all pairs of {dataset.pairs} are held out as well; give others")
     documents, digests = [documents[i] for i in kept], [digests[i] for i in kept]
     whole = dataclasses.replace(dataset, split=ByHash(heldout=0.0))
     texts = {**corpus.divide(whole, documents, digests), HELDOUT: heldout}

@@ -93,7 +93,7 @@ def beam_search(
   Raises:
     UserError: a prompt is empty or too long.
   """
-  lengths = np.array(language.check(prompts, model.max_length), np.int32)
+  lengths = language.check(prompts, model.max_length)
   if steps < 1:
     raise UserError(f"steps={steps} writes nothing; choose at least 1.")
   longest = min(language.power_of_two(max(lengths) - 1), model.max_length)
@@ -101,10 +101,11 @@ def beam_search(
   for row, prompt in zip(tokens_BL, prompts):
     row[longest - len(prompt) + 1 :] = prompt[:-1]
   last_B = np.array([prompt[-1] for prompt in prompts], np.int32)
-  limits_B = np.minimum(steps, model.max_length + 1 - lengths)
+  lengths_B = np.array(lengths, np.int32)
+  limits_B = np.minimum(steps, model.max_length + 1 - lengths_B)
   params, shared = language.cast(params, model.dtype), language.replicated(params)
   settings = (model, beam, steps, NOTHING if end is None else end, shared)
-  found_BWT = _after(*settings, params, tokens_BL, last_B, lengths, limits_B)[0]
+  found_BWT = _after(*settings, params, tokens_BL, last_B, lengths_B, limits_B)[0]
   best_BT = np.asarray(found_BWT)[:, 0]
   return best_BT[:, : int((best_BT != NOTHING).sum(axis=1).max())]
 
