@@ -48,7 +48,7 @@ def _judge(ended: children.Ended, error: int, folder: Path, meanwhile: Path) -> 
     return f"the run ended with {ended.code}: {_end(ended.said)}"
   if ended.answer["seconds"] > SECONDS:
     return f"it took {ended.answer['seconds']:.1f} s until it was known how the save had ended"
-  ours = [line for line in ended.said.splitlines() if line.startswith("warning: a checkpoint ")]
+  ours = [line for line in ended.said.splitlines() if "warning: a checkpoint " in line]
   told = "\n".join([*ours, ended.answer["error"]])
   failed = any(call[0].startswith("!") for call in ended.log)
   saved = scenarios.NEXT in ended.answer["meanwhile"]
