@@ -22,6 +22,7 @@ ACTIVATIONS = {
 THEIRS = {"gelu": "gelu_new", "gelu_exact": "gelu", "relu": "relu", "swish": "silu"}
 THEIRS["quick_gelu"] = "quick_gelu"
 REQUIRED = object()
+LAYERS, LARGEST = 10_000, 2**31  # at most: whoever asks for more wants us to count to it
 
 
 class Config:
@@ -37,7 +38,9 @@ class Config:
 
   def size(self, name: str, default: Any = REQUIRED) -> Any:
     """A count, at least 1; the default stands for what is absent or null."""
-    return self._value(name, default, "a count, at least 1", lambda n: type(n) is int and n >= 1)
+    most = LAYERS if "layer" in name else LARGEST
+    fits = lambda n: type(n) is int and 1 <= n <= most  # noqa: E731
+    return self._value(name, default, f"a count, at least 1 and at most {most:,}", fits)
 
   def number(self, name: str, default: Any = REQUIRED) -> Any:
     """A number above 0."""
