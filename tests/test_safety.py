@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import malicious
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted(
   p for top in ("research", "launch", "experiments", "tests") for p in ROOT.glob(f"{top}/**/*.py")
@@ -192,6 +194,14 @@ def test_importing_reaches_for_no_network():
   assert done.returncode == 0, done.stderr[-2000:]
   assert "FETCHES" not in done.stdout
   assert len(done.stdout.split()) > 100
+
+
+def test_hostile_files_are_refused_in_a_line_and_run_nothing(tmp_path, monkeypatch):
+  """Some of each kind; `python -m tests.faults malicious` tries all."""
+  monkeypatch.setenv("RESEARCH_CACHE", str(tmp_path))
+  outcome = malicious.run(80, 0, lambda tried, of: None)
+  assert outcome.tried == 80
+  assert not outcome.failures
 
 
 def test_every_exception_from_the_linter_says_why():

@@ -26,6 +26,7 @@ from . import (
   inputs,
   ioerror,
   kills,
+  malicious,
   nospace,
   powerloss,
   processes,
@@ -50,6 +51,7 @@ KINDS: dict[str, ModuleType] = {
   "elastic": elastic,
   "experiments": experiments,
   "inputs": inputs,
+  "malicious": malicious,
   "fuzz": fuzz,
 }
 
