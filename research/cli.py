@@ -169,8 +169,7 @@ def _parsers():
     "import",
     commands.import_,
     "Make a run of a model that others have trained.",
-    "It takes a folder with config.json, model.safetensors and the tokenizer's files; nothing in it "
-    "is run.",
+    "It takes a folder with config.json, model.safetensors and a tokenizer; no code in it is run.",
   )
   taking.add_argument("kind", choices=("hf",), help="hf: Hugging Face's folders")
   taking.add_argument("path", type=Path, help="the folder")

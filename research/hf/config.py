@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.errors import UserError, nearest
+from research.errors import UserError, nearest, shown
 
 # Theirs -> ours. "gelu" is exact, "gelu_new" and others are GPT's, by tanh.
 ACTIVATIONS = {
@@ -86,5 +86,5 @@ class Config:
         raise UserError(f"{self.where} has no {name}; it must be {kind}.")
       return default
     if not fits(value):
-      raise UserError(f"{self.where}: {name}={str(value)[:80]!r} is not {kind}.")
+      raise UserError(f"{self.where}: {name}={shown(value)} is not {kind}.")
     return value

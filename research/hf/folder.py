@@ -172,6 +172,7 @@ def write(
     UserError: there is something at `path`, or transformers has no such model.
   """
   folder = Path(path)
+  _check_free(folder)
   family, values = described(model, config or {})
   known = {tensor.theirs: tensor for tensor in family.tensors(model)}
   written = {
@@ -226,16 +227,24 @@ def described(model: Any, config: Mapping[str, Any]) -> tuple[Family, dict[str, 
     except UserError as error:
       reasons.append(error)
       continue
-    base = config if family is imported else {}
-    names = {tensor.theirs for tensor in family.tensors(model) if tensor.row.part != REPEATED}
-    if base and family.read(Config(CONFIG, base), names) == model:
-      return family, dict(base)  # which says the same in its own words
+    base = config if imported in (family, None) else {}
+    if family is imported and _says(family, base, model):
+      return family, dict(base)
     merged = {**base, **values}
     for name in ("text_config", "vision_config"):  # a config within the config
       if name in values:
         merged[name] = {**(base.get(name) or {}), **values[name]}
     return family, merged
   raise reasons[0]
+
+
+def _says(family: Family, config: Mapping[str, Any], model: Any) -> bool:
+  """Whether a config describes the model already, in its own words."""
+  names = {tensor.theirs for tensor in family.tensors(model) if tensor.row.part != REPEATED}
+  try:
+    return family.read(Config(CONFIG, config), names) == model
+  except UserError:
+    return False
 
 
 @contextlib.contextmanager
@@ -245,8 +254,7 @@ def appearing(folder: Path) -> Iterator[Path]:
   Raises:
     UserError: there is something already, or it cannot be written.
   """
-  if folder.exists() or folder.is_symlink():
-    raise UserError(f"{folder} exists already; give a path where nothing is.")
+  _check_free(folder)
   temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
   try:
     temporary.mkdir(parents=True)
@@ -256,6 +264,11 @@ def appearing(folder: Path) -> Iterator[Path]:
     raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from error
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_free(folder: Path) -> None:
+  if folder.exists() or folder.is_symlink():
+    raise UserError(f"{folder} exists already; give a path where nothing is.")
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

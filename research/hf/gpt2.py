@@ -75,6 +75,7 @@ def _shared(config: Config) -> dict[str, Any]:
 
 
 def write_gpt2(model: GPT) -> dict[str, Any]:
+  only(model, "GPT-2", norm_position="pre")
   only(model, "GPT-2", activation=("gelu", "gelu_exact", "relu", "swish", "quick_gelu"))
   return {
     "activation_function": THEIRS[model.activation],
@@ -84,6 +85,7 @@ def write_gpt2(model: GPT) -> dict[str, Any]:
 
 
 def write_gpt1(model: GPT) -> dict[str, Any]:
+  only(model, "GPT-1", norm_position="post")
   only(model, "GPT-1", activation=("gelu", "relu", "swish"), hidden=(None, 4 * model.width))
   return {"afn": model.activation, **_written(model)}
 

@@ -10,7 +10,12 @@ kind learns from, with settings to start fine-tuning with: no result of a paper 
 
 from __future__ import annotations
 
-from research import Eval, Experiment, data, objectives, optim
+import dataclasses
+
+from research import data, objectives, optim
+from research.errors import UserError
+from research.evaluate import Eval
+from research.experiment import Experiment
 from research.hf.runs import described
 
 
@@ -54,7 +59,22 @@ def pairs(weights: str, table="pairs.tsv", folder="pictures", steps=1_000, peak=
 def pictures(weights: str):
   """An image tower, which is applied and not trained: no dataset here has classes of pictures."""
   model, _ = described(weights)
-  return _experiment(weights, model, None, None, 1, 1e-5)
+  return _experiment(weights, model, Untrained(), Untrained(), 1, 1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Untrained:
+  """In the place of a dataset and an objective, where there are none for a kind of model."""
+
+  def source(self, split: str):
+    raise UserError(
+      f"nothing here trains a model of this kind, so that there is no {split!r}; read it with "
+      "research.hf.read, or export it."
+    )
+
+  def __call__(self, model, batch):
+    del model, batch
+    self.source("loss")
 
 
 def _experiment(weights, model, dataset, objective, steps, peak):
@@ -68,5 +88,5 @@ def _experiment(weights, model, dataset, objective, steps, peak):
     ),
     steps=steps,
     batch_size=16,
-    evals={} if objective is None else {"heldout": Eval(objective)},
+    evals={"heldout": Eval(objective)},
   )

@@ -85,6 +85,7 @@ def _windows(kind: str, config: Config) -> tuple[int | None, ...]:
   """What each layer in turn sees; () where all see all."""
   window = config.size("sliding_window", None)
   if kind == "mistral":
+    window = window if "sliding_window" in config.values else 4096
     return () if window is None else (window,)
   if kind == "llama" or window is None or not config.truth("use_sliding_window", False):
     return ()

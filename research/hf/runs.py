@@ -100,20 +100,19 @@ def export_run(workdir: Path, path: Path) -> None:
     UserError: no such run or checkpoint, no such model in transformers, or something at `path`.
   """
   experiment, _ = record.open_run(workdir)
-  source = Path(workdir) / SOURCE
-  kept = {}
+  source, model = Path(workdir) / SOURCE, experiment.model
+  config: dict[str, Any] = {}
+  kept: dict[str, bytes] = {}
   if source.is_dir():
+    config = tensors.read_json(source / folder.CONFIG)
     kept = {
       file.name: file.read_bytes()
       for file in sorted(source.iterdir())
       if file.name not in (folder.CONFIG, NAMES)
     }
-  config = tensors.read_json(source / folder.CONFIG) if source.is_dir() else {}
-  model = experiment.model
-  if not kept and (hasattr(experiment.data, "prepare") or _has_words(workdir)):
+  elif hasattr(experiment.data, "prepare") or _has_words(workdir):
     words = sample.open_vocabulary(experiment, workdir)
-    kept = tokenizers.files(words, getattr(model, "max_length", 0))
-    config = {**_tokens(model, words), **config}
+    config, kept = _tokens(model, words), tokenizers.files(words, model.max_length)
   folder.write(path, model, _params(experiment, workdir), config=config, files=kept)
 
 
@@ -128,7 +127,7 @@ def _tokens(model: Any, words: Any) -> dict[str, Any]:
     numbers |= {"decoder_start_token_id": words.begin, "pad_token_id": words.end}
   if "[PAD]" in words.special:
     numbers["pad_token_id"] = words.special["[PAD]"]
-  return numbers
+  return {"text_config": numbers} if isinstance(model, CLIP) else numbers
 
 
 def _params(experiment: Any, workdir: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,137 @@
+"""Folders become runs that write, and runs become folders; the tokenizer goes with them."""
+
+import json
+
+import hf_ours
+import jax
+import numpy as np
+import pytest
+from hf_ours import CASES
+from safetensors.numpy import load_file
+
+from research import checkpoint, data, hf, record
+from research.cli import main
+from research.hf import vocabulary
+from research.load import recipe
+from research.retention import Keep
+
+
+def with_tokenizer(folder, begin=""):
+  """A byte-level tokenizer of 41 tokens, trained on a line, as they are published."""
+  from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+  tokenizer = Tokenizer(models.BPE())
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  special = ["</s>", "<s>"]
+  trainer = trainers.BpeTrainer(vocab_size=41, special_tokens=special)
+  tokenizer.train_from_iterator(["the cat sat on the mat"] * 9, trainer)
+  if begin:
+    tokenizer.post_processor = processors.TemplateProcessing(
+      single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
+    )
+  tokenizer.save(str(folder / "tokenizer.json"))
+  about = {"eos_token": {"content": "</s>"}, "tokenizer_class": "PreTrainedTokenizerFast"}
+  (folder / "tokenizer_config.json").write_text(json.dumps(about))
+  return tokenizer
+
+
+def test_an_imported_run_writes_and_goes_out_as_it_came(tmp_path, capsys):
+  source = hf_ours.make(CASES["llama_plain"], tmp_path / "llama")
+  tokenizer = with_tokenizer(source, "<s>")
+  run, out = tmp_path / "run", tmp_path / "out"
+  assert main(["import", "hf", str(source), "--workdir", str(run)]) == 0
+  capsys.readouterr()
+  words = ["sample", str(run), "--prompt", "the cat", "--greedy", "--tokens", "5"]
+  assert main(words) == 0
+  written = capsys.readouterr().out
+  assert written.startswith("the cat")
+  assert main(["export", "hf", str(run), str(out)]) == 0
+  for file in source.iterdir():
+    if file.name != "model.safetensors":
+      assert json.loads(file.read_text()) == json.loads((out / file.name).read_text())
+  before, after = (load_file(f / "model.safetensors") for f in (source, out))
+  assert {n: x.tobytes() for n, x in before.items()} == {n: x.tobytes() for n, x in after.items()}
+
+  experiment, _ = record.open_run(run)
+  opened = data.load_vocabulary(run / "vocabulary")
+  assert opened.begin == tokenizer.token_to_id("<s>")
+  assert opened.end == tokenizer.token_to_id("</s>")
+  assert experiment.data.tokenizer.fit().begin == opened.begin
+  assert str(tmp_path / ".run") not in (run / "experiment.json").read_text()
+  assert main(["import", "hf", str(source), "--workdir", str(run)]) == 2
+  assert "exists already" in capsys.readouterr().err
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, capsys):
+  source = hf_ours.make(CASES["gpt2_relu"], tmp_path / "gpt2")
+  held = json.loads(json.dumps({"a": 0, "</s>": 1, **{f"w{i}": i + 2 for i in range(60)}}))
+  (source / "vocab.json").write_text(json.dumps(held))
+  (source / "merges.txt").write_text("#version: 0.2\n")
+  assert main(["import", "hf", str(source), "--workdir", str(tmp_path / "run")]) == 2
+  assert "62 tokens, and the model embeddings of only 41" in capsys.readouterr().err
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  "name", ["bert_plain", "roberta_bare", "t5_untied", "bart_bare", "clip_plain", "vit_classes"]
+)
+def test_every_kind_becomes_a_run_and_a_folder_again(name, tmp_path):
+  from research.hf import runs
+
+  source = hf_ours.make(CASES[name], tmp_path / "source")
+  runs.import_run(source, tmp_path / "run")
+  experiment, _ = record.open_run(tmp_path / "run")
+  assert experiment.model == hf.read(source).model
+  runs.export_run(tmp_path / "run", tmp_path / "out")
+  before, after = (load_file(f / "model.safetensors") for f in (source, tmp_path / "out"))
+  assert {n: x.tobytes() for n, x in before.items()} == {n: x.tobytes() for n, x in after.items()}
+
+
+EXPERIMENT = """
+from research import Experiment, data, models, objectives, optim
+
+def experiment():
+  return Experiment(
+    name="mine",
+    data=data.Text(data.Files("none.txt"), data.Bytes(), 8),
+    model=models.GPT(vocab_size=257, max_length=8, width=8, depth=2, heads=2),
+    objective=objectives.NextToken(),
+    optimizer=optim.SGD(optim.Constant(0.1)),
+  )
+"""
+
+
+def test_a_run_of_ones_own_goes_out_with_its_bytes(tmp_path):
+  from tokenizers import Tokenizer
+
+  from research.hf import runs
+
+  (tmp_path / "mine.py").write_text(EXPERIMENT)
+  made = recipe(f"{tmp_path}/mine.py")
+  experiment = made.experiment()
+  run = tmp_path / "run"
+  record.remember(run, made, experiment)
+  tokens = np.zeros((1, 8), np.int32)
+  model = experiment.model.clone(layers="loop")
+  import flax.linen as nn
+
+  params = nn.meta.unbox(model.init(jax.random.key(0), tokens))["params"]
+  with checkpoint.Checkpoints(run / "checkpoints", keep=Keep()) as checkpoints:
+    checkpoints.save(3, {"params": params})
+  data.Bytes().fit().save(run / "vocabulary")
+  runs.export_run(run, tmp_path / "out")
+  back = hf.read(tmp_path / "out")
+  assert back.config["eos_token_id"] == 256 and back.config["architectures"] == ["GPT2LMHeadModel"]
+  jax.tree.map(np.testing.assert_array_equal, back.params, jax.tree.map(np.asarray, params))
+  tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+  text = "Grüße,\n  世界\t<|endoftext|"
+  assert tokenizer.encode(text).ids == list(text.encode())
+  assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_tokens_are_those_of_the_vocabulary(tmp_path):
+  tokenizer = with_tokenizer(tmp_path)
+  words = vocabulary.read(tmp_path, {})
+  text = "the cat sat on the mat"
+  assert words.encode(text).tolist() == tokenizer.encode(text).ids
+  assert words.begin == words.end == tokenizer.token_to_id("</s>")
