@@ -118,7 +118,7 @@ class ImageText:
     shapes, broken = images.decode(files, self.resize or self.image_size, folder / "pixels.bin")
     for line in lines:
       if line.image in broken:
-        bad.leave_out(f"{line.where}: {line.image.name} cannot be read ({broken[line.image]})")
+        bad.leave_out(f"{line.where}: {line.image.name[:80]} cannot be read ({broken[line.image]})")
     bad.check(records)
     bad.tell(records)
     lines = [line for line in lines if line.image not in broken]

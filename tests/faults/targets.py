@@ -305,6 +305,7 @@ def _make_checkpoint() -> None:
 
 def _make_tensors() -> None:
   import numpy as np
+
   from research.hf import tensors
 
   Path("tensors").mkdir()
