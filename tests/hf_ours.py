@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from research import generate
+from research import generate, hf
+from research.hf.folder import nested
 from research.nn.cross_entropy import unembed
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "hf.npz")
@@ -34,6 +35,15 @@ def make(case, folder):
   tensors = {name: hf_cases.weight(name, shape) for name, shape in stored(case, "tensors").items()}
   save_file(tensors, folder / "model.safetensors")
   return folder
+
+
+def parameters(kind, model, weights):
+  """Our parameters of a model, from their tensors by name."""
+  flat = {}
+  for tensor in hf.FAMILIES[kind].tensors(model):
+    if tensor.theirs in weights:
+      flat |= tensor.read(weights[tensor.theirs])
+  return nested(flat)
 
 
 def decoder(model, given):

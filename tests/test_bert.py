@@ -4,6 +4,7 @@ import itertools
 import pathlib
 
 import flax.linen as nn
+import hf_ours
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,54 +24,10 @@ SMALL = models.BERT(vocab_size=40, max_length=16, width=16, depth=2, heads=4, hi
 BOTH = objectives.MaskedTokenAndNextSentence()
 
 
-def from_hugging_face(weights):
-  """The parameters of `SMALL`; kernels are stored (out, in)."""
-
-  def affine(name, kernel=(-1,), bias=(-1,)):
-    weight_DF = weights[f"{name}.weight"].T
-    kernel = weight_DF.shape if kernel == (-1,) else kernel
-    return {"kernel": weight_DF.reshape(kernel), "bias": weights[f"{name}.bias"].reshape(bias)}
-
-  def norm(name):
-    return {"scale": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]}
-
-  def layer(at):
-    attention = {
-      name: affine(f"{at}.attention.self.{name}", (16, 4, 4), (4, 4))
-      for name in ("query", "key", "value")
-    }
-    attention["out"] = affine(f"{at}.attention.output.dense", (4, 4, 16))
-    return {
-      "attention": attention,
-      "attention_norm": norm(f"{at}.attention.output.LayerNorm"),
-      "mlp": {"up": affine(f"{at}.intermediate.dense"), "down": affine(f"{at}.output.dense")},
-      "mlp_norm": norm(f"{at}.output.LayerNorm"),
-    }
-
-  def table(name):
-    return {"table": weights[f"bert.embeddings.{name}_embeddings.weight"]}
-
-  head = "cls.predictions"
-  return {
-    "embed": table("word"),
-    "embed_segments": table("token_type"),
-    "embed_positions": table("position"),
-    "embed_norm": norm("bert.embeddings.LayerNorm"),
-    "blocks": {str(i): layer(f"bert.encoder.layer.{i}") for i in range(2)},
-    "pooler": affine("bert.pooler.dense"),
-    "next_sentence_head": affine("cls.seq_relationship"),
-    "word_head": {
-      "dense": affine(f"{head}.transform.dense"),
-      "norm": norm(f"{head}.transform.LayerNorm"),
-      "bias": weights[f"{head}.bias"],
-    },
-  }
-
-
 @pytest.fixture(scope="module")
 def golden():
   found = dict(np.load(GOLDEN))
-  return found, {"params": jax.tree.map(jnp.asarray, from_hugging_face(found))}
+  return found, {"params": jax.tree.map(jnp.asarray, hf_ours.parameters("bert", SMALL, found))}
 
 
 def test_logits_are_those_of_hugging_face(golden):

@@ -6,6 +6,7 @@ import math
 import pathlib
 import types
 
+import hf_ours
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,55 +47,6 @@ def batch():
   }
 
 
-def from_hugging_face(w):
-  """Kernels are stored (out, in), patches (out, colour, row, column)."""
-
-  def norm(name):
-    return {"scale": w[f"{name}.weight"], "bias": w[f"{name}.bias"]}
-
-  def dense(name):
-    return {"kernel": w[f"{name}.weight"].T, "bias": w[f"{name}.bias"]}
-
-  def layer(at, heads):
-    attention = {}
-    for ours, theirs in {"query": "q_proj", "key": "k_proj", "value": "v_proj"}.items():
-      found = dense(f"{at}.self_attn.{theirs}")
-      shape = (heads, 16 // heads)
-      attention[ours] = {
-        "kernel": found["kernel"].reshape(16, *shape),
-        "bias": found["bias"].reshape(shape),
-      }
-    out = dense(f"{at}.self_attn.out_proj")
-    attention["out"] = {**out, "kernel": out["kernel"].reshape(heads, 16 // heads, 16)}
-    return {
-      "attention": attention,
-      "mlp": {"up": dense(f"{at}.mlp.fc1"), "down": dense(f"{at}.mlp.fc2")},
-      "attention_norm": norm(f"{at}.layer_norm1"),
-      "mlp_norm": norm(f"{at}.layer_norm2"),
-    }
-
-  patch = w["vision_model.embeddings.patch_embedding.weight"]
-  return {
-    "image": {
-      "class": w["vision_model.embeddings.class_embedding"],
-      "embed": {"kernel": patch.transpose(2, 3, 1, 0).reshape(-1, 16)},
-      "embed_positions": {"table": w["vision_model.embeddings.position_embedding.weight"]},
-      "norm": norm("vision_model.pre_layrnorm"),
-      "blocks": {str(i): layer(f"vision_model.encoder.layers.{i}", 2) for i in range(2)},
-      "final_norm": norm("vision_model.post_layernorm"),
-    },
-    "text": {
-      "embed": {"table": w["text_model.embeddings.token_embedding.weight"]},
-      "embed_positions": {"table": w["text_model.embeddings.position_embedding.weight"]},
-      "blocks": {str(i): layer(f"text_model.encoder.layers.{i}", 4) for i in range(2)},
-      "final_norm": norm("text_model.final_layer_norm"),
-    },
-    "project_image": {"kernel": w["visual_projection.weight"].T},
-    "project_text": {"kernel": w["text_projection.weight"].T},
-    "log_scale": w["logit_scale"],
-  }
-
-
 @pytest.fixture(scope="module")
 def golden():
   return dict(np.load(GOLDEN))
@@ -102,7 +54,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def params(golden):
-  return {"params": jax.tree.map(jnp.asarray, from_hugging_face(golden))}
+  return {"params": jax.tree.map(jnp.asarray, hf_ours.parameters("clip", TINY, golden))}
 
 
 def test_both_towers_are_those_of_hugging_face(golden, params):
