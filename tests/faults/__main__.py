@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -127,4 +128,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with its folder and its children
   sys.exit(main(sys.argv[1:]))
