@@ -75,7 +75,7 @@ def supervise(spec: Spec, command: Sequence[str], port: int | None = None) -> in
       if code == 0 or code in FINAL or stop.is_set():
         return code
       before, newest = newest, _newest(command)
-      idle = idle + 1 if newest == before else 0
+      idle = 0 if newest > before else idle + 1
       if idle > spec.retries:
         _say(f"{cause}; {_plural(idle, 'try', 'tries')} in a row brought no newer checkpoint")
         return code
@@ -88,11 +88,11 @@ def supervise(spec: Spec, command: Sequence[str], port: int | None = None) -> in
         return code
 
 
-def _newest(command: Sequence[str]) -> int | None:
-  """The newest checkpoint of the run that a command goes on with."""
+def _newest(command: Sequence[str]) -> int:
+  """The newest checkpoint of the run that a command goes on with; -1 where there is none."""
   workdir = Path(dict(itertools.pairwise(command)).get("--workdir", "runs"))
   folders = workdir.glob("**/checkpoints")  # a file of several experiments has several runs
-  return max((step for folder in folders for step in Steps(folder, Keep()).all()), default=None)
+  return max((step for folder in folders for step in Steps(folder, Keep()).all()), default=-1)
 
 
 def _once(

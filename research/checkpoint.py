@@ -56,11 +56,7 @@ class Checkpoints:
     self.saving: int | None = None
     self._newest: int | None = None
     self._fingerprints = jax.jit(fingerprints)
-    # A folder that Orbax makes in the background, and the disk refuses, is waited for 300 seconds.
-    options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
-    # Weights hardly compress (by 8 %), and what is compressed is read at a third of the speed.
-    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
-    self._orbax = ocp.AsyncCheckpointer(handler, async_options=options)
+    self._orbax = _open()
     for name in ("absl", "asyncio"):  # they print, over pages, what Orbax raises too
       logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -220,6 +216,9 @@ class Checkpoints:
     told = f"a checkpoint could not be written to {self.folder}: {_reason(error)}"
     if distributed.several():  # which others need not know of: all start again
       raise RunError(told) from error
+    with contextlib.suppress(Exception):  # a save can go wrong in several of Orbax's threads
+      self._orbax.close()
+    self._orbax = _open()
     if self.failures == TRIES:
       raise IntegrityError(f"{told}; that was the {TRIES}rd time in a row.") from error
     print(f"warning: {told}; the next step is saved instead", file=sys.stderr)
@@ -230,6 +229,7 @@ class Checkpoints:
   def _manifest(self, step: int) -> Manifest:
     path = self.steps.path(step) / "_CHECKPOINT_METADATA"
     try:
+      self.steps.check(step)
       found = read_manifest(json.loads(path.read_text(encoding="utf-8"))["custom_metadata"])
     except Exception as error:
       raise self._damage(step, error) from error
@@ -272,6 +272,14 @@ class Checkpoints:
         f"the data has changed since {self.folder}/{step} was saved (its fingerprint was {saved}, "
         f"is {here}); bring back what it was, or start anew with another --workdir."
       )
+
+
+def _open() -> ocp.AsyncCheckpointer:
+  # A folder that Orbax makes in the background, and the disk refuses, is waited for 300 seconds.
+  options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+  # Weights hardly compress (by 8 %), and what is compressed is read at a third of the speed.
+  handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+  return ocp.AsyncCheckpointer(handler, async_options=options)
 
 
 @contextlib.contextmanager

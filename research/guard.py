@@ -41,55 +41,58 @@ class Guard:
     if self.spike is not None and not self.spike > 0:
       raise UserError(f"guard.spike={self.spike} is in standard deviations and must be above 0.")
 
-  def start(self) -> Statistics | None:
-    """The statistics before the first step; None where none are needed."""
-    if self.spike is None and not self.rollbacks:
-      return None
+  def start(self) -> Statistics:
+    """The statistics before the first step."""
+    count, pair = jnp.zeros((), jnp.int32), jnp.zeros(2)
     return Statistics(
-      jnp.zeros((), jnp.int32), jnp.zeros(2), jnp.zeros(2), jnp.zeros((), jnp.int32)
+      count=count, mean=pair, variance=pair, skipped=count, passed=count, rollbacks=count
     )
 
   def judge(
-    self, statistics: Statistics | None, loss: jax.Array, norm: jax.Array
-  ) -> tuple[jax.Array, Statistics | None]:
+    self, statistics: Statistics, loss: jax.Array, norm: jax.Array
+  ) -> tuple[jax.Array, Statistics]:
     """Whether a step with this loss and gradient norm is to be taken, and the statistics then."""
     seen = jnp.stack([loss, norm]).astype(jnp.float32)
     taken = jnp.isfinite(seen).all()
-    if statistics is None:
-      return taken, None
     after = statistics.after(seen, self.window)
     if self.spike is not None:
       high = seen > statistics.mean + self.spike * jnp.sqrt(statistics.variance)
       taken &= ~(high.any() & (statistics.count >= self.window))
       # Above 1e19 a square is infinite, and a deviation that is infinite once would stay so.
       taken &= jnp.isfinite(after.variance).all()
-    return taken, jax.tree.map(lambda new, old: jnp.where(taken, new, old), after, statistics)
+    otherwise = dataclasses.replace(statistics, skipped=statistics.skipped + 1)
+    return taken, jax.tree.map(lambda new, old: jnp.where(taken, new, old), after, otherwise)
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Statistics:
   """Of the steps that were taken: exponential means over a window, of loss and gradient norm.
 
   Attributes:
     count: steps, int32.
     mean, variance: (2,) float32.
+    skipped: steps in a row that were not taken, up to now, int32.
     passed: batches that were passed over when the run went back, int32: the data is so far ahead.
+    rollbacks: how often it went back, int32.
   """
 
   count: jax.Array
   mean: jax.Array
   variance: jax.Array
+  skipped: jax.Array
   passed: jax.Array
+  rollbacks: jax.Array
 
   def after(self, seen: jax.Array, window: int) -> Statistics:
     """With one more step; Welford's update, whose first `window` steps count alike."""
     count = self.count + 1
     share = 1 / jnp.minimum(count, window).astype(jnp.float32)
     difference = seen - self.mean
-    return Statistics(
-      count,
-      self.mean + share * difference,
-      (1 - share) * (self.variance + share * difference**2),
-      self.passed,
+    return dataclasses.replace(
+      self,
+      count=count,
+      mean=self.mean + share * difference,
+      variance=(1 - share) * (self.variance + share * difference**2),
+      skipped=jnp.zeros_like(self.skipped),
     )

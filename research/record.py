@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from research import load, secrets
+from research import disk, load, secrets
 from research.errors import UserError, reason
 from research.experiment import BOOKKEEPING, Experiment
 
@@ -141,9 +141,7 @@ def remember(workdir: Path, recipe: load.Recipe, experiment: Experiment) -> None
   }
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1))
-    temporary.replace(path)
+    disk.replace(path, json.dumps(record, indent=1))
   except OSError as error:
     raise UserError(
       f"{workdir} cannot be written: {error.strerror}; give another --workdir."

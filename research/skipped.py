@@ -11,7 +11,7 @@ import numpy as np
 
 from research.data import pipeline
 from research.errors import NumericsError
-from research.guard import Guard
+from research.guard import Guard, Statistics
 
 FOLDER = "skipped"  # in the run folder
 MOST = 50  # batches that are written down
@@ -24,10 +24,27 @@ class Skipped:
   not wait for the host.
   """
 
-  def __init__(self, guard: Guard, folder: Path, say: Callable[[str], None]):
-    """Writes into `folder`, which is made when it is needed."""
-    self._guard, self._folder, self._say = guard, folder, say
-    self._in_a_row = self._rollbacks = 0
+  def __init__(
+    self,
+    guard: Guard,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    begun: Statistics,
+    last: int,
+  ):
+    """Goes on from what the state of a run says.
+
+    Args:
+      guard: how many steps may be skipped.
+      folder: for their batches; made when it is needed.
+      say: shows a line.
+      begun: the statistics in the state that the run goes on from.
+      last: the step with which the run ends, which is waited for.
+    """
+    self._guard, self._folder, self._say, self._last = guard, folder, say, last
+    self._in_a_row, self._rollbacks = int(begun.skipped), int(begun.rollbacks)
+    self._newest = 0
     self._pending: _Step | None = None
 
   def too_many(
@@ -50,13 +67,16 @@ class Skipped:
     """
     self.settle()
     self._pending = _Step(step, measured, batch, examples)
+    if step == self._last:
+      self.settle()
     if self._in_a_row < self._guard.tries:
       return False
     if self._rollbacks == self._guard.rollbacks:
       raise NumericsError(
-        f"{self._in_a_row} steps in a row up to {step - 1} were not taken: loss or gradient was "
-        f"not finite, or a spike; their batches are in {self._folder}. Lower the learning rate, "
-        "clip the gradient, or look at the data; the same command goes on from the last checkpoint."
+        f"{self._in_a_row} steps in a row were not taken, the last of them {self._newest}: loss or "
+        f"gradient was not finite, or a spike; their batches are in {self._folder}. Lower the "
+        "learning rate, clip the gradient, or look at the data; the same command goes on from the "
+        "last checkpoint."
       )
     self._rollbacks += 1
     self._in_a_row, self._pending = 0, None
@@ -70,7 +90,7 @@ class Skipped:
     if not pending.measured["skipped"].total > 0:
       self._in_a_row = 0
       return
-    self._in_a_row += 1
+    self._in_a_row, self._newest = self._in_a_row + 1, pending.step
     values = {name: float(pending.measured[name].mean()) for name in ("loss", "gradient_norm")}
     place = self._write(pending, values)
     self._say(

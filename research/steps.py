@@ -7,6 +7,8 @@ loses it by one rename too, before it is taken apart: no half of a step is ever 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -17,7 +19,8 @@ from research.errors import IntegrityError, UserError
 from research.retention import Keep, read_scores, write_scores
 
 DRAFT, TRASH, QUARANTINE = ".saving", ".trash", "quarantine"
-SCORES, PINNED = "scores.json", "pinned"
+SCORES, PINNED, INVENTORY = "scores.json", "pinned", "files.json"
+SMALL = 2**20  # bytes of a file up to which its content is compared, not only its size
 
 
 class Steps:
@@ -62,6 +65,7 @@ class Steps:
   def commit(self, step: int) -> None:
     """Makes a step of its draft, and removes the steps that need not be kept any longer."""
     draft = self.draft(step)
+    disk.replace(draft / INVENTORY, json.dumps(_inventory(draft)))
     for path in [*draft.rglob("*"), draft]:
       disk.sync(path)
     self._remove(step)
@@ -71,6 +75,21 @@ class Steps:
     pinned = [number for number in steps if self.pinned(number)]
     for number in {*steps} - self.keep.chosen(steps, self._scores, pinned):
       self._remove(number)
+
+  def check(self, step: int) -> None:
+    """Compares a step's files with what they were when it was committed.
+
+    Raises:
+      ValueError: the first that is missing or another; OSError where it cannot be read.
+    """
+    written = json.loads((self.path(step) / INVENTORY).read_text(encoding="utf-8"))
+    here = _inventory(self.path(step))
+    for name, (size, digest) in written.items():
+      if name not in here:
+        raise ValueError(f"{name} is missing")
+      if here[name] != [size, digest]:
+        what = "it is damaged" if here[name][0] == size else f"{here[name][0]} of {size} bytes"
+        raise ValueError(f"{name} is not what was written: {what}")
 
   def quarantine(self, step: int, reason: str) -> None:
     """Sets a damaged step aside, where nothing looks for it and nothing deletes it; says so.
@@ -117,3 +136,15 @@ class Steps:
       trash.mkdir(exist_ok=True)
       name = next(n for i in range(10**6) if not (trash / (n := f"{step}-{i}")).exists())
       self.path(step).rename(trash / name)
+
+
+def _inventory(folder: Path) -> dict[str, list[int | str]]:
+  """Size of each file in a folder, and the digest of a small one."""
+  files = {}
+  for path in sorted(folder.rglob("*")):
+    name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+    if path.is_file() and name not in (INVENTORY, PINNED):
+      small = size <= SMALL
+      digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if small else ""
+      files[name] = [size, digest]
+  return files

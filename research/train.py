@@ -25,6 +25,7 @@ from research import (
   metrics,
   microbatches,
   update,
+  watchdog,
 )
 from research.data import pipeline
 from research.experiment import BOOKKEEPING, Experiment
@@ -32,7 +33,6 @@ from research.fit import Finished, fitted, score
 from research.looks import Looks
 from research.preemption import interruptions
 from research.skipped import FOLDER, Skipped
-from research.watchdog import watched
 
 
 def train(experiment: Experiment, workdir: Path) -> Finished:
@@ -46,10 +46,10 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     IntegrityError: no checkpoint is whole, or none can be written.
     NumericsError: too many steps in a row could not be taken (`Experiment.guard`).
   """
-  with interruptions() as interrupted, watched(experiment.patience) as alive:
+  with interruptions() as interrupted, watchdog.watched(experiment.patience):
 
     def stopping() -> bool:
-      alive()
+      watchdog.alive()
       return interrupted()
 
     return _train(experiment, Path(workdir), stopping)
@@ -93,6 +93,8 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
     return experiment.samples.write(experiment.model, params, vocabulary, stopping)
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", experiment.keep, about)
+  if stopping():  # nothing was begun that would have to be saved
+    return Finished(checkpoints.latest() or 0, {}, complete=False)
   start, state = checkpoints.restore_newest(program.abstract) or (0, program.init())
   with (
     checkpoints,
@@ -112,10 +114,16 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
     if hasattr(experiment.data, "prepare"):
       vocabulary = _words_and_baselines(experiment, workdir, journal, fresh=not start)
     looks = Looks(experiment, totals, write, journal, checkpoints.steps.scored)
-    skipped = Skipped(experiment.guard, workdir / FOLDER, journal.note)
+    skipped = Skipped(
+      experiment.guard,
+      workdir / FOLDER,
+      journal.note,
+      begun=state.guard,
+      last=experiment.steps,
+    )
 
     stopped = bool(start) and not looks.after_restart(start, state.best_params)
-    step, passed = start, 0 if state.guard is None else int(state.guard.passed)
+    step, passed = start, int(state.guard.passed)
     batches = pipeline.batches(sources["train"], start=step + passed, **order)
     while step < experiment.steps and not stopped and not stopping():
       waiting = time.perf_counter()
@@ -128,9 +136,10 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
       if skipped.too_many(step, measured, rows, examples):
         with journal.pause("rollback"):
           checkpoints.wait()
+          before = state.guard
           back, state = checkpoints.restore_newest(program.abstract) or (0, program.init())
-        passed += step - back
-        state = _past(state, passed)
+          passed += step - back
+          state = _gone_back(state, passed=passed, rollbacks=int(before.rollbacks) + 1)
         journal.back(back)
         journal.note(f"back at step {back}; the batches of the {step - back} steps are passed over")
         step = back
@@ -201,8 +210,14 @@ def _about(experiment: Experiment, source: pipeline.Source) -> dict[str, str]:
   }
 
 
-def _past(state: update.TrainState, passed: int) -> update.TrainState:
-  """The state of a run whose data is so many batches ahead of its steps."""
-  place = state.guard.passed.sharding
-  guard = dataclasses.replace(state.guard, passed=jax.device_put(np.int32(passed), place))
+def _gone_back(state: update.TrainState, **counts: int) -> update.TrainState:
+  """An earlier state, which knows how often the run went back, and past how many batches."""
+  guard = dataclasses.replace(
+    state.guard,
+    skipped=jax.device_put(np.int32(0), state.guard.skipped.sharding),
+    **{
+      name: jax.device_put(np.int32(count), getattr(state.guard, name).sharding)
+      for name, count in counts.items()
+    },
+  )
   return dataclasses.replace(state, guard=guard)

@@ -35,14 +35,14 @@ class TrainState:
     params: nested dict of float32 arrays.
     opt_state: of optax.
     average: moving average of params, or None.
-    guard: what `Guard` compares the next step with, or None.
+    guard: what `Guard` compares the next step with.
   """
 
   step: jax.Array
   params: Any
   opt_state: Any
-  average: Any = None
-  guard: Statistics | None = None
+  average: Any
+  guard: Statistics
 
   @property
   def best_params(self) -> Any:

@@ -89,7 +89,6 @@ def test_without_spikes_all_that_is_finite_is_taken():
   for guard in (Guard(), Guard(rollbacks=1)):
     taken, _ = judged(guard, [1.0, 1e30, np.nan, 1.0, np.inf], [1.0, 1.0, 1.0, np.nan, 1.0])
     assert taken == [True, True, False, False, False]
-  assert Guard().start() is None
 
 
 @pytest.mark.parametrize(
@@ -100,13 +99,17 @@ def test_a_guard_that_makes_no_sense_is_told(field, value):
     Guard(**{field: value})
 
 
+END = 1000  # of a run
+
+
 class Run:
   """Steps as `train` hands them over; each is named by whether it was taken."""
 
   def __init__(self, folder, **fields):
     self.said = []
     self.folder = folder / "skipped"
-    self.skipped = Skipped(Guard(**fields), self.folder, self.said.append)
+    guard = Guard(**fields)
+    self.skipped = Skipped(guard, self.folder, self.said.append, begun=guard.start(), last=END)
 
   def step(self, number, good):
     one = jnp.ones(())
@@ -151,10 +154,21 @@ def test_the_newest_step_is_told_at_the_end(tmp_path):
 def test_so_many_in_a_row_end_the_run_and_a_step_between_counts_anew(tmp_path):
   run = Run(tmp_path, tries=3)
   run.steps("xx.xx.xxx")
-  with pytest.raises(NumericsError, match="3 steps in a row up to 9 were not taken") as error:
+  with pytest.raises(
+    NumericsError, match="3 steps in a row were not taken, the last of them 9"
+  ) as error:
     run.step(10, good=True)
   assert error.value.exit_code == 4
   assert str(run.folder) in str(error.value)
+
+
+def test_the_last_steps_of_a_run_count_too(tmp_path):
+  run = Run(tmp_path, tries=2)
+  assert run.steps(".x", start=END - 2) == [False] * 2
+  with pytest.raises(
+    NumericsError, match=f"2 steps in a row were not taken, the last of them {END}"
+  ):
+    run.step(END, good=False)
 
 
 def test_it_goes_back_as_often_as_it_may(tmp_path):
@@ -162,7 +176,7 @@ def test_it_goes_back_as_often_as_it_may(tmp_path):
   for _ in range(2):
     assert run.steps(".xx.") == [False, False, False, True]
   run.steps(".xx")
-  with pytest.raises(NumericsError, match="2 steps in a row up to 3"):
+  with pytest.raises(NumericsError, match="2 steps in a row were not taken, the last of them 3"):
     run.step(4, good=True)
 
 

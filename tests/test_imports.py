@@ -9,18 +9,18 @@ ROOT = Path(__file__).parent.parent
 
 # Floors from the ground up; a file may import from lower floors, and from its own package.
 FLOORS = [
-  {"errors", "memory", "secrets"},
-  {"cluster"},
-  {"distributed"},
+  {"errors", "memory", "secrets", "disk", "watchdog"},
+  {"cluster", "guard", "retention"},
+  {"distributed", "steps"},
   {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking"},
   {"mesh"},
   {"nn", "feed"},
   {"models", "objectives", "data", "optim"},
   {"experiment"},
-  {"checkpoint", "log", "generate"},
+  {"checkpoint", "log", "generate", "skipped"},
   {"evaluate", "scores"},
   {"flops", "fit", "microbatches"},
-  {"update"},
+  {"update", "looks"},
   {"train", "preflight"},
   {"load", "bench", "report"},
   {"record"},

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parent.parent
 PATIENCE, GRACE = 1.5, 2.0  # seconds
 PROGRAM = """
 import re, sys, threading, time
-from research.watchdog import watched
+from research.watchdog import alive, watched
 
 def here():
   {body}
 
-with watched({patience}) as alive:
+with watched({patience}):
   print(time.monotonic(), flush=True)
   here()
 time.sleep({after})

@@ -149,6 +149,7 @@ class Log:
       self._tensorboard.close()
       self._tensorboard = _tensorboard(Path(self._tensorboard.logdir), step)
     self._done = step
+    self._done_before = {x for x in self._done_before if lines.number(x[1]) <= step}
 
   @contextlib.contextmanager
   def pause(self, what: str = "other") -> Iterator[None]:
