@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -53,9 +54,9 @@ class Steps:
       OSError: they cannot.
     """
     self.folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(self.folder / TRASH, ignore_errors=True)
     for path in self.folder.glob(f"{DRAFT}-*"):
-      shutil.rmtree(path)
+      self._discard(path)  # threads of a save that failed may still write into it
+    shutil.rmtree(self.folder / TRASH, ignore_errors=True)
     free = shutil.disk_usage(self.folder).free
     if free < need:
       raise OSError(
@@ -68,13 +69,14 @@ class Steps:
     disk.replace(draft / INVENTORY, json.dumps(_inventory(draft)))
     for path in [*draft.rglob("*"), draft]:
       disk.sync(path)
-    self._remove(step)
+    if self.path(step).exists():
+      self._discard(self.path(step))
     draft.rename(self.path(step))
     disk.sync(self.folder)
     steps = self.all()
     pinned = [number for number in steps if self.pinned(number)]
     for number in {*steps} - self.keep.chosen(steps, self._scores, pinned):
-      self._remove(number)
+      self._discard(self.path(number))
 
   def check(self, step: int) -> None:
     """Compares a step's files with what they were when it was committed.
@@ -100,13 +102,12 @@ class Steps:
     place = self.folder / QUARANTINE
     try:
       place.mkdir(exist_ok=True)
-      name = next(n for i in range(10**6) if not (place / (n := f"{step}-{i}")).exists())
-      self.path(step).rename(place / name)
+      aside = self.path(step).rename(_free(place, str(step)))
     except OSError as error:
       raise IntegrityError(
         f"{reason} It cannot be moved to {place}: {error.strerror}; mend the disk, or move it away."
       ) from error
-    print(f"warning: {reason} It is in {QUARANTINE}/{name} now.", file=sys.stderr)
+    print(f"warning: {reason} It is in {QUARANTINE}/{aside.name} now.", file=sys.stderr)
 
   def scored(self, step: int, values: Mapping[str, float]) -> None:
     """Remembers what a step scored ("evaluation.measure" -> value), for `Keep` to choose by."""
@@ -130,12 +131,16 @@ class Steps:
     except OSError as error:
       raise UserError(f"{mark} cannot be written: {error.strerror}.") from error
 
-  def _remove(self, step: int) -> None:
-    if self.path(step).exists():
-      trash = self.folder / TRASH
-      trash.mkdir(exist_ok=True)
-      name = next(n for i in range(10**6) if not (trash / (n := f"{step}-{i}")).exists())
-      self.path(step).rename(trash / name)
+  def _discard(self, path: Path) -> None:
+    """Moves what is there into the trash."""
+    trash = self.folder / TRASH
+    trash.mkdir(exist_ok=True)
+    path.rename(_free(trash, path.name))
+
+
+def _free(folder: Path, name: str) -> Path:
+  """The first of name-0, name-1, ... that is not there yet."""
+  return next(p for i in itertools.count() if not (p := folder / f"{name}-{i}").exists())
 
 
 def _inventory(folder: Path) -> dict[str, list[int | str]]:
