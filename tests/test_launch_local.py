@@ -212,7 +212,7 @@ def unbroken(text, tmp_path_factory):
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("processes", [pytest.param(1, marks=SLOW), 2, pytest.param(4, marks=SLOW)])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=SLOW), 2])
 def test_a_run_with_a_killed_process_comes_to_the_same(text, tmp_path, unbroken, processes):
   workdir = tmp_path / "run"
   process = run(text, workdir, processes)

@@ -84,7 +84,7 @@ def test_a_planted_fault_breaks_nothing_else(fault):
 
 @pytest.mark.slow
 def test_without_a_fault_everything_holds():
-  result = command(PLANTED)
+  result = command(PLANTED, "--mesh", "fsdp_tp")
   assert result.returncode == 0, result.stdout + result.stderr
   named = {line.split()[0] for line in result.stdout.splitlines() if line.strip()}
   assert {check.name for check in CHECKS} <= named

@@ -17,7 +17,7 @@ IMAGE = np.random.RandomState(0).randint(0, 256, (8, 12, 12, 3)).astype(np.uint8
 
 
 def params_of(model):
-  return nn.meta.unbox(model.init(jax.random.key(0), IMAGE[:1]))
+  return nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), IMAGE[:1]))
 
 
 def test_a_patch_is_a_square_of_the_image():
@@ -40,9 +40,10 @@ def test_the_order_of_patches_matters_only_through_their_positions():
   params = params_of(model)
   table = params["params"]["embed_positions"]["table"]
   turned = np.concatenate([IMAGE[:, 4:], IMAGE[:, :4]], axis=1)  # the first row of patches is last
-  assert not np.allclose(model.apply(params, IMAGE), model.apply(params, turned), atol=1e-3)
+  apply = jax.jit(model.apply)
+  assert not np.allclose(apply(params, IMAGE), apply(params, turned), atol=1e-3)
   params["params"]["embed_positions"]["table"] = jnp.zeros_like(table)
-  one, other = (model.apply(params, image) for image in (IMAGE, turned))
+  one, other = (apply(params, image) for image in (IMAGE, turned))
   np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -51,7 +52,7 @@ def test_a_length_that_the_mesh_does_not_divide_changes_nothing(pool):
   """Nine patches, or ten states, over two devices of a ring and over eight."""
   model = TINY.clone(pool=pool)
   params = params_of(model)
-  alone = model.apply(params, IMAGE)
+  alone = jax.jit(model.apply)(params, IMAGE)
   layout = PRESETS["context"].layout(PRESETS["context"].make_mesh())
   with use(layout):
     together = jax.jit(lambda params, image: model.apply(params, image))(params, IMAGE)
