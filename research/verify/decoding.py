@@ -20,6 +20,9 @@ PROMPTS = 4
 
 def decoding(subject: Subject) -> Iterator[Row]:
   """Token by token, after a prefix, and as `research sample` writes: always the full forward."""
+  if "source" in subject.rows:
+    yield from _targets(subject)
+    return
   reader = Reader(subject)
   tokens_BL = _texts(subject, reader.length)
   B, L = tokens_BL.shape
@@ -34,6 +37,52 @@ def decoding(subject: Subject) -> Iterator[Row]:
   read_BLV = reader.read(tokens_BL, segments_BL, places_BL, first=L // 2)
   yield _same("after a prefix", read_BLV, full_BLV, segments_BL > 0)
   yield _generated(subject, reader, tokens_BL)
+
+
+def _targets(subject: Subject) -> Iterator[Row]:
+  """The same of a decoder that has a source: its targets are read, and written."""
+  model, params = subject.plain.model, subject.params
+  lacks = [name for name in ("encode", "decode", "table", "biases") if not hasattr(model, name)]
+  if lacks:
+    raise DoesNotApply(f"the model has no {' and no '.join(lacks)}, so nothing decodes with it")
+  source_BM, tokens_BL = (subject.rows[name][:PROMPTS] for name in ("source", "tokens"))
+  L = tokens_BL.shape[1]
+
+  def logits(bound, tokens_BL, memory_BMD):
+    return unembed(bound.decode(tokens_BL, memory_BMD), bound.table(), bound.biases())
+
+  @jax.jit
+  def piece(cache, tokens_BL, memory_BMD):
+    with sharding.use(subject.program.layout):
+      variables = {"params": params, **cache}
+      return model.apply(variables, tokens_BL, memory_BMD, method=logits, mutable=["cache"])
+
+  @jax.jit
+  def full(tokens_BL, memory_BMD):
+    with sharding.use(subject.program.layout):
+      return model.apply({"params": params}, tokens_BL, memory_BMD, method=logits)
+
+  with sharding.use(subject.program.layout):
+    memory_BMD = model.apply({"params": params}, source_BM, method="encode")
+  cache: dict[str, Any] = {}
+  found = []
+  for i in range(L):
+    y, cache = piece(cache, tokens_BL[:, i : i + 1], memory_BMD)
+    if not jax.tree.leaves(cache):
+      raise DoesNotApply("the model keeps no 'cache' collection")
+    found.append(np.asarray(y))
+  yield _same("token by token", np.concatenate(found, axis=1), full(tokens_BL, memory_BMD))
+
+  begin = int(tokens_BL[0, 0])
+  written = generate.translate(
+    model, params, list(source_BM), steps=L, begin=(begin,), end=None, search=generate.Greedy()
+  )
+  text_BL = np.array([[begin, *row[: L - 1]] for row in written], np.int32)
+  full_BLV = np.asarray(full(text_BL, memory_BMD))
+  chosen_BL = np.take_along_axis(full_BLV, np.array(written)[:, :L, None], axis=-1)[..., 0]
+  gap = (full_BLV.max(-1) - chosen_BL).max() / np.abs(full_BLV).max()
+  note = "translate() with Greedy() writes tokens that the full forward does not find likeliest"
+  yield within("as it writes", gap, EQUAL, note)
 
 
 class Reader:
