@@ -39,11 +39,10 @@ def test_what_a_loss_of_power_takes_is_not_missed(forks):
   all_held(powerloss.lost(forks, 4, quietly), tried=12)
 
 
-def test_whatever_is_damaged_the_newest_whole_step_is_restored_and_each_other_told():
-  outcome = damage.run(16, 0, quietly)
-  all_held(outcome, tried=16)
-  assert min(outcome.figures["restored as saved"], outcome.figures["fell back"]) > 2
+def test_whatever_is_damaged_the_step_before_is_restored_and_one_line_says_so():
+  all_held(damage.run(16, 0, quietly), tried=16)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_with_code_3_after_three_saves_and_the_last_good_step_stands():
   all_held(full.run(1, 0, quietly), tried=1)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import aftermath, runs
+from . import aftermath, runs, steps
 from .commands import research, written
 from .outcome import Outcome, Say, judged, spread
 
@@ -40,14 +40,14 @@ def _try(folder: Path, limit: int) -> str:
       return f"no first checkpoint:\n{command.text}"
     resource.prlimit(command.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     good = runs.newest(workdir)
-    content = _content(workdir / "checkpoints" / str(good))
+    content = steps.content(workdir / "checkpoints" / str(good))
     code, text = command.wait(), command.text
   told = [line for line in text.splitlines() if "could not be written" in line]
   if code != 3 or len(told) != 3:
     return f"it ended with {code} after {len(told)} failures:\n{text}"
   if not all("File too large" in line for line in told):
     return f"the cause is not told: {told}"
-  if runs.newest(workdir) != good or _content(workdir / "checkpoints" / str(good)) != content:
+  if runs.newest(workdir) != good or steps.content(workdir / "checkpoints" / str(good)) != content:
     return f"step {good} was good, and now {runs.newest(workdir)} is the newest, or it has changed"
   if len(_unfinished(workdir)) > 1:
     return f"there are left {_unfinished(workdir)}"
@@ -61,7 +61,3 @@ def _try(folder: Path, limit: int) -> str:
 def _unfinished(workdir: Path) -> set[str]:
   names = {path.name for path in (workdir / "checkpoints").iterdir()}
   return {name for name in names - aftermath.BESIDE if not name.isdigit()}
-
-
-def _content(folder: Path) -> dict[str, bytes]:
-  return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -7,13 +7,12 @@ demands, and that a step whose save was waited for is not lost.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import aftermath, children, power, scenarios
+from . import aftermath, children, power, scenarios, steps
 from .outcome import Outcome, Say, judged, spread
 
 
@@ -36,10 +35,10 @@ def lost(forks: children.Children, n: int | None, say: Say) -> Outcome:
         shutil.copytree(good, bad)
         ended = forks.run("save_the_only_one", bad, at=point)
         calls = [call for call in ended.log if not call[0].startswith("!")]
-        known: dict[bytes, str] = {}  # what was judged is not judged again
+        known: dict[tuple, str] = {}  # what was judged is not judged again
         for what, names in power.LOSSES.items():
           power.lose(good, calls, bad, left, names)
-          content = _digest(left)
+          content = tuple(steps.content(left).items())
           if content not in known:
             known[content] = _judge(ended, left)
           yield f"point {point}, {children.last(ended, bad)}, {what}", known[content]
@@ -47,14 +46,6 @@ def lost(forks: children.Children, n: int | None, say: Say) -> Outcome:
         shutil.rmtree(bad)
 
     return judged(results(), len(points) * len(power.LOSSES), say, points=whole.answer)
-
-
-def _digest(folder: Path) -> bytes:
-  whole = hashlib.sha256()
-  for path in sorted(folder.rglob("*")):
-    content = path.read_bytes() if path.is_file() else b"/"
-    whole.update(f"{path.relative_to(folder)} {len(content)} ".encode() + content)
-  return whole.digest()
 
 
 def _judge(ended: children.Ended, folder: Path) -> str:

@@ -61,3 +61,11 @@ def save(folder: Path, numbers: Iterable[int], newest: int = 9) -> None:
 def listed(folder: Path) -> list[int]:
   """The steps that stand in `folder` under their names."""
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+  """What lies below: the path of each file and folder, and what a file holds."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+    for path in sorted(folder.rglob("*"))
+  }
