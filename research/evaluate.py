@@ -1,4 +1,9 @@
-"""Evaluations: what a model scores on held-out data, as means with standard errors."""
+"""Evaluations: what a model scores on held-out data, as means with standard errors.
+
+There are two kinds, and both give Metrics. One adds an objective up over batches, on the devices:
+it has `measure(model)`, as `Eval`. The other has the model write or answer and looks at the texts:
+it has `total(model, params, dataset, stopping)`, as those of `scores` and `answers`.
+"""
 
 from __future__ import annotations
 

@@ -35,14 +35,15 @@ def parts(experiment: Experiment) -> None:
     _kind(
       name, getattr(experiment, name), method, wanted, optional=name in ("samples", "optimizer")
     )
-  for field, method, wanted in (
-    ("evals", "measure", "Eval(objective)"),
-    ("baselines", "fit", "a counted model, such as models.NGram(...)"),
+  for field, methods, wanted in (
+    ("evals", ("measure", "total"), "Eval(objective)"),
+    ("baselines", ("fit",), "a counted model, such as models.NGram(...)"),
   ):
     named = getattr(experiment, field)
     if not isinstance(named, Mapping):
       raise UserError(f"{field}={shown(named)} must be a dict, as {{'name': {wanted}}}.")
     for name, part in named.items():
+      method = next((method for method in methods if hasattr(part, method)), methods[0])
       _kind(f"{field}.{name}", part, method, wanted)
   for path, value in _counts(experiment):
     if isinstance(value, int) and value < 1:
@@ -80,7 +81,8 @@ def together(experiment: Experiment) -> None:
   layout = experiment.sharding.on(jax.device_count())
   rows = layout.parts("B")
   sizes = {"batch_size": experiment.batch_size}
-  for name, item in experiment.evals.items():
+  batched = {name: item for name, item in experiment.evals.items() if hasattr(item, "measure")}
+  for name, item in batched.items():
     sizes[f"evals.{name}.batch_size"] = item.batch_size or experiment.batch_size
   for path, size in sizes.items():
     if size % rows:
@@ -97,7 +99,7 @@ def together(experiment: Experiment) -> None:
     jax.eval_shape(lambda: optim.average({}, {}, experiment.average, 0))
   _optimizer(experiment)
   _fits(_traced(experiment, experiment.objective, experiment.batch_size), layout)
-  for name, item in experiment.evals.items():
+  for name, item in batched.items():
     if item.objective != experiment.objective:
       _traced(experiment, item.objective, sizes[f"evals.{name}.batch_size"])
 

@@ -25,6 +25,7 @@ from research import (
   metrics,
   microbatches,
   update,
+  warm_start,
   watchdog,
 )
 from research.data import pipeline
@@ -61,7 +62,9 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
   with distributed.together("preparing the data and the model"):
     experiment, program, sources = _prepared(experiment)
     sizes = {
-      name: item.batch_size or experiment.batch_size for name, item in experiment.evals.items()
+      name: item.batch_size or experiment.batch_size
+      for name, item in experiment.evals.items()
+      if name in program.measures
     }
     rows_of = {
       size: feed.rows(program.layout, size) for size in (experiment.batch_size, *sizes.values())
@@ -77,7 +80,10 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
   }
 
   def totals(name: str, params: Any) -> metrics.Metrics | None:
-    item, size = experiment.evals[name], sizes[name]
+    item = experiment.evals[name]
+    if name not in program.measures:  # it looks at texts
+      return item.total(experiment.model, params, experiment.data, stopping)
+    size = sizes[name]
     return evaluate.total(
       program.measures[name],
       params,
@@ -89,13 +95,20 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
       stopping=stopping,
     )
 
+  def first() -> tuple[int, update.TrainState]:
+    state, origin = warm_start.first(experiment.init_from, program)
+    checkpoints.about.update(origin)
+    return 0, state
+
   def write(params: Any) -> list[tuple[str, str]] | None:
     return experiment.samples.write(experiment.model, params, vocabulary, stopping)
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", experiment.keep, about)
   if stopping():  # nothing was begun that would have to be saved
     return Finished(checkpoints.latest() or 0, {}, complete=False)
-  start, state = checkpoints.restore_newest(program.abstract) or (0, program.init())
+  start, state = checkpoints.restore_newest(program.abstract) or first()
+  if start:  # what the arrays came from stays, wherever that is now
+    checkpoints.about.update(warm_start.origin(checkpoints.stored(start).about))
   with (
     checkpoints,
     log.Log(
@@ -111,6 +124,8 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
     journal.note(f"{experiment.name}: {parameters:,} parameters, {describe_devices()}")
     if start:
       journal.note(f"resumed at step {start} of {experiment.steps}")
+    for told in warm_start.origin(checkpoints.about).values() if not start else ():
+      journal.note(f"starts from {told}")
     if hasattr(experiment.data, "prepare"):
       vocabulary = _words_and_baselines(experiment, workdir, journal, fresh=not start)
     looks = Looks(experiment, totals, write, journal, checkpoints.steps.scored)
@@ -137,7 +152,7 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
         with journal.pause("rollback"):
           checkpoints.wait()
           before = state.guard
-          back, state = checkpoints.restore_newest(program.abstract) or (0, program.init())
+          back, state = checkpoints.restore_newest(program.abstract) or first()
           passed += step - back
           state = _gone_back(state, passed=passed, rollbacks=int(before.rollbacks) + 1)
         journal.back(back)
@@ -161,7 +176,8 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
 
 def _prepared(experiment: Experiment) -> tuple[Experiment, update.Program, dict[str, Any]]:
   """The experiment, in microbatches that fit; its program; a source for each split."""
-  splits = {"train", *(item.split for item in experiment.evals.values())}
+  evals = [item for item in experiment.evals.values() if hasattr(item, "measure")]
+  splits = {"train", *(item.split for item in evals)}
   sources = {split: experiment.data.source(split) for split in splits}
   batch = update.abstract_batch(experiment)
   mesh = experiment.sharding.make_mesh()
@@ -179,6 +195,10 @@ def _words_and_baselines(experiment: Experiment, workdir: Path, journal: log.Log
   with distributed.together("saving the vocabulary and fitting the baselines"):
     if distributed.first():
       prepared.vocabulary.save(workdir / "vocabulary")
+      if fresh and experiment.init_from is not None:
+        warm_start.same_words(experiment.init_from, workdir)
+      if hasattr(prepared, "labels"):
+        prepared.labels.save(workdir / "labels.json")
       for name, baseline in experiment.baselines.items() if fresh else ():
         with journal.pause("baselines"):
           measured = score(fitted(baseline, prepared), prepared, "heldout")

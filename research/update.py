@@ -58,14 +58,16 @@ class Program:
     layout: mesh and letter rules.
     abstract: the state's shapes, dtypes and shardings; no array stands behind it.
     init: () -> TrainState, placed as `abstract` says.
+    begin: params -> TrainState before the first update; the params are donated.
     step: (TrainState, batch) -> (TrainState, Metrics); the state is donated.
-    measures: by name of the evaluation, (params, batch) -> Metrics.
+    measures: by name of an evaluation in batches, (params, batch) -> Metrics.
     place: a batch -> arrays on the mesh; see `feed.place`.
   """
 
   layout: sharding.Layout
   abstract: TrainState
   init: Callable[[], TrainState]
+  begin: Callable[[Any], TrainState]
   step: Callable[[TrainState, Any], tuple[TrainState, metrics.Metrics]]
   measures: dict[str, Callable[[Any, Any], metrics.Metrics]]
   place: Callable[..., Any]
@@ -95,12 +97,14 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
     initialize = nn.init(experiment.objective, experiment.model)
     return initialize(jax.random.key(experiment.seed), zeros)["params"]
 
-  def init() -> TrainState:
-    # From here on parameters are plain arrays in plain dicts; the letters stay in the shardings.
-    params = nn.meta.unbox(boxed())
+  def begin(params) -> TrainState:
     average = None if experiment.average is None else jax.tree.map(jnp.copy, params)
     opt_state, guard = transformation.init(params), experiment.guard.start()
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average, guard)
+
+  def init() -> TrainState:
+    # From here on parameters are plain arrays in plain dicts; the letters stay in the shardings.
+    return begin(nn.meta.unbox(boxed()))
 
   with sharding.use(layout):
     abstract = jax.eval_shape(init)
@@ -126,6 +130,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
     layout=layout,
     abstract=abstract,
     init=jax.jit(traced(init), out_shardings=placed),
+    begin=jax.jit(traced(begin), out_shardings=placed, donate_argnums=0),
     step=jit(
       traced(functools.partial(train_step, experiment, transformation)),
       in_shardings=(placed, batch_placed),
@@ -135,6 +140,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
     measures={
       name: jit(traced(item.measure(experiment.model)), out_shardings=layout.replicated)
       for name, item in experiment.evals.items()
+      if hasattr(item, "measure")
     },
     place=functools.partial(feed.place, layout),
   )
