@@ -10,6 +10,7 @@ _HOME = {
   "Eval": "research.evaluate",
   "Experiment": "research.experiment",
   "Guard": "research.guard",
+  "InitFrom": "research.init_from",
   "Keep": "research.retention",
   "Samples": "research.generate",
   "Sharding": "research.mesh",

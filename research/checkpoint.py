@@ -163,7 +163,7 @@ class Checkpoints:
       )
     wanted = unstack(like if not under else {under: like})
     with distributed.together("reading a checkpoint"):
-      stored, about = self._manifest(step)
+      stored, about = self.stored(step)
       self._check(wanted, {k: v for k, v in stored.items() if not under or k in wanted}, step)
       self._check_data(about, step)
       try:
@@ -178,6 +178,22 @@ class Checkpoints:
       raise self._damage(step, f"{wrong[0]}{more} is not what was saved")
     tree = restack(restored, {under: like} if under else like)
     return tree[under] if under else tree
+
+  def stored(self, step: int) -> Manifest:
+    """What was saved at `step`: names, dtypes, shapes, fingerprints, and what they came from.
+
+    Raises:
+      IntegrityError: files are missing or damaged.
+    """
+    path = self.steps.path(step) / "_CHECKPOINT_METADATA"
+    try:
+      self.steps.check(step)
+      found = read_manifest(json.loads(path.read_text(encoding="utf-8"))["custom_metadata"])
+    except Exception as error:
+      raise self._damage(step, error) from error
+    if found.about["step"] != str(step):
+      raise self._damage(step, f"it is of step {found.about['step']}")
+    return found
 
   def close(self) -> None:
     """Waits for the last save.
@@ -225,17 +241,6 @@ class Checkpoints:
 
   def _damage(self, step: int, reason: Any) -> IntegrityError:
     return IntegrityError(f"{self.steps.path(step)} is damaged: {_reason(reason)}.")
-
-  def _manifest(self, step: int) -> Manifest:
-    path = self.steps.path(step) / "_CHECKPOINT_METADATA"
-    try:
-      self.steps.check(step)
-      found = read_manifest(json.loads(path.read_text(encoding="utf-8"))["custom_metadata"])
-    except Exception as error:
-      raise self._damage(step, error) from error
-    if found.about["step"] != str(step):
-      raise self._damage(step, f"it is of step {found.about['step']}")
-    return found
 
   def _read(self, wanted: dict[str, Any], step: int, partial: bool) -> dict[str, Any]:
     places = {

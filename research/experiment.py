@@ -14,6 +14,7 @@ from typing import Any
 
 from research.errors import UserError, nearest, shown
 from research.guard import Guard
+from research.init_from import InitFrom
 from research.mesh import Sharding
 from research.retention import Keep
 
@@ -41,6 +42,7 @@ class Experiment:
     objective: (model, batch) -> Metrics; training minimizes "loss".
     optimizer: hyperparameters; `.build(steps)` gives the optax transformation. None for a model
       that is counted, not descended.
+    init_from: another run, whose parameters this one starts from; None starts from chance.
     steps: updates in all; the learning rate's schedule spans them.
     batch_size: examples in one update, over all devices.
     microbatches: pieces that a batch is cut into to save memory; the result does not change.
@@ -65,6 +67,7 @@ class Experiment:
   model: Any
   objective: Callable[..., Any] | None = None
   optimizer: Any | None = None
+  init_from: InitFrom | None = None
   steps: int = 1
   batch_size: int = 1
   microbatches: int = 1

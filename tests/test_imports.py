@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Floors from the ground up; a file may import from lower floors, and from its own package.
 FLOORS = [
   {"errors", "memory", "secrets", "disk", "watchdog"},
-  {"cluster", "guard", "retention"},
+  {"cluster", "guard", "init_from", "retention"},
   {"distributed", "steps"},
   {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking"},
   {"mesh"},
@@ -19,7 +19,7 @@ FLOORS = [
   {"experiment"},
   {"checkpoint", "log", "generate", "skipped"},
   {"evaluate", "scores"},
-  {"flops", "fit", "microbatches"},
+  {"flops", "fit", "microbatches", "warm_start"},
   {"update", "looks"},
   {"train", "preflight"},
   {"load", "bench", "report"},

@@ -2,7 +2,7 @@
 
 documents    TFDS, Files
 pairs        LineAligned, PairFiles, UnicodeNames
-tokenizers   Bytes, SentencePiece, HuggingFace; `load_vocabulary` reads a run's
+tokenizers   Bytes, SentencePiece, HuggingFace, FromRun; `load_vocabulary` reads a run's
 splits       ByHash, Tail, Column
 datasets     Text, SentencePairs, Translations, SpanCorruption, ImageText, Shapes
 batches      batches (endless, shuffled), epoch (once, in order)
@@ -10,6 +10,7 @@ preview      what a dataset looks like
 """
 
 from research.data.files import Files
+from research.data.from_run import FromRun
 from research.data.image_text import Column, ImageText
 from research.data.parallel import LineAligned, PairFiles, UnicodeNames
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
@@ -34,6 +35,7 @@ __all__ = [
   "Column",
   "Dataset",
   "Files",
+  "FromRun",
   "HuggingFace",
   "ImageText",
   "LineAligned",

@@ -1,0 +1,43 @@
+"""The vocabulary of another run, for what is trained further: nothing is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+
+from research.data import tokenizers, vocabulary
+from research.data.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class FromRun:
+  """The tokenizer that a run was trained with, or imported with; a `Tokenizer`.
+
+  Attributes:
+    run: its folder.
+  """
+
+  run: str
+
+  @property
+  def vocab_size(self) -> int:
+    return self.fit().vocab_size
+
+  def fingerprint(self) -> str:
+    contents = json.dumps(vocabulary.read(self._folder()), sort_keys=True)
+    return f"run 1 {hashlib.blake2b(contents.encode(), digest_size=16).hexdigest()}"
+
+  def fit(self, documents: Sequence[str] = ()) -> Vocabulary:
+    """Reads it.
+
+    Raises:
+      UserError: the folder holds no vocabulary, or a damaged one.
+    """
+    del documents
+    return tokenizers.load(self._folder())
+
+  def _folder(self) -> pathlib.Path:
+    return pathlib.Path(self.run) / "vocabulary"

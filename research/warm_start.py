@@ -1,0 +1,161 @@
+"""A fresh run's first state, with the parameters of another run (`Experiment.init_from`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from research import checkpoint, distributed
+from research.data import vocabulary
+from research.errors import UserError
+from research.init_from import InitFrom, Match, some
+from research.retention import read_scores
+from research.stacking import restack, unstack
+from research.steps import SCORES
+
+ORIGIN = "init_from"  # in a manifest
+WORDS = "vocabulary"  # of a run, a folder in its folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """The checkpoint that a run starts from; nothing of its arrays has been read.
+
+  Attributes:
+    folder: of the checkpoints.
+    step: of the checkpoint.
+    under: the part of the state that is taken, "params" or "average".
+    match: of the names.
+    fingerprint: changes with any bit of what is taken.
+  """
+
+  folder: Path
+  step: int
+  under: str
+  match: Match
+  fingerprint: str
+
+  def __str__(self) -> str:
+    said = f"{self.folder}/{self.step}: {len(self.match.taken)} arrays of its {self.under}"
+    for what in ("new", "unused"):
+      if names := getattr(self.match, what):
+        said += f"; {what}: {some(names)}"
+    return f"{said} [{self.fingerprint}]"
+
+
+def first(init_from: InitFrom | None, program: Any) -> tuple[Any, dict[str, str]]:
+  """The state before the first update, and what its arrays come from where not from chance.
+
+  Raises:
+    UserError, IntegrityError: as `find` and `begin`.
+  """
+  if init_from is None:
+    return program.init(), {}
+  with distributed.together("looking at the run to start from"):
+    start = find(init_from, unstack(program.abstract.params))
+  return begin(start, program), {ORIGIN: str(start)}
+
+
+def origin(about: Mapping[str, str]) -> dict[str, str]:
+  """What a manifest's words say of the run that its own run started from."""
+  return {ORIGIN: about[ORIGIN]} if ORIGIN in about else {}
+
+
+def find(init_from: InitFrom, wanted: Mapping[str, Any]) -> Start:
+  """The checkpoint to start from.
+
+  Args:
+    init_from: names it.
+    wanted: name -> `jax.ShapeDtypeStruct` of each parameter of this run, a layer at a time.
+
+  Raises:
+    UserError: no such run or checkpoint, or its parameters do not go with those that are wanted.
+    IntegrityError: the checkpoint is damaged.
+  """
+  folder = Path(init_from.run) / "checkpoints"
+  if not folder.is_dir():
+    raise UserError(
+      f"init_from.run={init_from.run} holds no checkpoints; give the folder of a run that was "
+      "trained or imported."
+    )
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    step = _chosen(init_from, checkpoints.steps.all(), folder)
+    arrays = checkpoints.stored(step).arrays
+  under = "average" if any(name.startswith("average/") for name in arrays) else "params"
+  stored = {
+    name.removeprefix(f"{under}/"): array
+    for name, array in arrays.items()
+    if name.startswith(f"{under}/")
+  }
+  match = init_from.match(wanted, stored, f"{folder}/{step}")
+  taken = sorted((there, stored[there].fingerprint) for there in match.taken.values())
+  fingerprint = hashlib.blake2b(repr(taken).encode(), digest_size=8).hexdigest()
+  return Start(folder, step, under, match, fingerprint)
+
+
+def begin(start: Start, program: Any) -> Any:
+  """The state before the first update: each array is read right onto the devices that hold it.
+
+  Args:
+    start: from `find`.
+    program: of the run, see `update.build`.
+
+  Raises:
+    IntegrityError: the checkpoint is damaged.
+  """
+  like = program.abstract.params
+  wanted = unstack(like)
+  match = start.match
+  with checkpoint.Checkpoints(start.folder) as checkpoints:
+    asked = {there: wanted[name] for name, there in match.taken.items()}
+    read = checkpoints.restore(asked, start.step, under=start.under)
+  flat = {name: read[there] for name, there in match.taken.items()}
+  if match.new:
+
+    def initial():
+      """Of the whole initialization, XLA keeps what these arrays need."""
+      layers = unstack(program.init().params)
+      return {name: layers[name] for name in match.new}
+
+    places = {name: wanted[name].sharding for name in match.new}
+    flat |= jax.jit(initial, out_shardings=places)()
+  return program.begin(restack(flat, like))
+
+
+def same_words(init_from: InitFrom, workdir: Path) -> None:
+  """UserError where a run reads its data in another vocabulary than the one it starts from."""
+  theirs, ours = Path(init_from.run) / WORDS, Path(workdir) / WORDS
+  if not all((folder / vocabulary.FILE).is_file() for folder in (theirs, ours)):
+    return  # one of them reads no text
+  if vocabulary.read(theirs) != vocabulary.read(ours):
+    raise UserError(
+      f"the data is not in the vocabulary of init_from.run={init_from.run}, so that its parameters "
+      f"would stand for other tokens; give the data the tokenizer data.FromRun({init_from.run!r})."
+    )
+
+
+def _chosen(init_from: InitFrom, steps: list[int], folder: Path) -> int:
+  """The step that is asked for, the newest where none is."""
+  there = f"it has {', '.join(map(str, steps)) or 'none'}"
+  if not steps or (init_from.step is not None and init_from.step not in steps):
+    wanted = "" if init_from.step is None else f" of step {init_from.step}"
+    raise UserError(f"{folder} has no checkpoint{wanted}; {there}.")
+  measure = init_from.lowest or init_from.highest
+  if measure is None:
+    return steps[-1] if init_from.step is None else init_from.step
+  scores = read_scores(folder / SCORES)
+  values = {step: scores.get(step, {}).get(measure, math.nan) for step in steps}
+  values = {step: value for step, value in values.items() if math.isfinite(value)}
+  if not values:
+    measured = sorted({name for step in steps for name in scores.get(step, {})})
+    raise UserError(
+      f"no checkpoint in {folder} was measured by {measure!r}; {there}, measured by "
+      f"{', '.join(measured) or 'nothing'}."
+    )
+  return (min if init_from.lowest else max)(values, key=values.get)
