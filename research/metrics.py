@@ -1,4 +1,8 @@
-"""Measurements as totals with weights, so that adding them is exact and dividing comes last."""
+"""Measurements as totals with weights, so that adding them is exact and dividing comes last.
+
+Most are means over examples (`Mean`). An F1 of all is one, too: of 2 * correct over given +
+predicted. What is no mean keeps the counts that it follows from, adds these, and has a `mean()`.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +56,75 @@ class Mean:
     return math.sqrt(variance / (weight - 1))
 
 
-Metrics = dict[str, Mean]
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MacroF1:
+  """The mean F1 of the labels that occur: given or predicted, every label weighs the same.
+
+  Attributes:
+    correct, given, predicted: (C,) how often a label was found, was the true one, was said.
+  """
+
+  correct: Array
+  given: Array
+  predicted: Array
+
+  @classmethod
+  def of(cls, given_B: Array, predicted_B: Array, weights_B: Array, labels: int) -> MacroF1:
+    """Counts labels (B,) under weights of 0 or 1."""
+    given_BC = jax.nn.one_hot(given_B, labels) * weights_B[:, None]
+    predicted_BC = jax.nn.one_hot(predicted_B, labels) * weights_B[:, None]
+    return cls((given_BC * predicted_BC).sum(0), given_BC.sum(0), predicted_BC.sum(0))
+
+  def __add__(self, other: MacroF1) -> MacroF1:
+    return jax.tree.map(lambda a, b: a + b, self, other)
+
+  def mean(self) -> Array | float:
+    """Zero where nothing was counted."""
+    both = self.given + self.predicted
+    occur = both > 0
+    return (2 * self.correct / (both + ~occur)).sum() / (occur.sum() + (occur.sum() == 0))
+
+  def standard_error(self) -> float:
+    """Not known: it is no mean over examples."""
+    return math.nan
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CalibrationError:
+  """How far confidence is from accuracy, on average over bins of equal width (Guo et al., 2017).
+
+  Attributes:
+    excess: (bins,) sum of confidence - correctness of the predictions in a bin.
+    weight: how many predictions there are.
+  """
+
+  excess: Array
+  weight: Array
+
+  @classmethod
+  def of(cls, confidence_B: Array, correct_B: Array, weights_B: Array, bins: int = 15):
+    """Of predictions (B,); a bin holds its upper edge, as in the paper, section 2."""
+    bin_B = jnp.clip(jnp.ceil(confidence_B * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    excess_B = (confidence_B - correct_B) * weights_B
+    return cls((jax.nn.one_hot(bin_B, bins) * excess_B[:, None]).sum(0), weights_B.sum())
+
+  def __add__(self, other: CalibrationError) -> CalibrationError:
+    return jax.tree.map(lambda a, b: a + b, self, other)
+
+  def mean(self) -> Array | float:
+    """Zero where nothing was counted."""
+    return abs(self.excess).sum() / (self.weight + (self.weight == 0))
+
+  def standard_error(self) -> float:
+    """Not known: it is no mean over examples."""
+    return math.nan
+
+
+# Whatever adds up exactly, and has a mean() in the end.
+Measure = Mean | MacroF1 | CalibrationError
+Metrics = dict[str, Measure]
 
 
 def add(a: Metrics, b: Metrics) -> Metrics:

@@ -1,15 +1,23 @@
 """Functions of a model and a batch; each minimizes its "loss"."""
 
+from research.objectives.classification import Label, LabelAndNextToken, LabelScores
 from research.objectives.contrastive import InfoNCE, Retrieval, SigmoidLoss
+from research.objectives.entities import Tags
 from research.objectives.language import NextToken, TargetToken
 from research.objectives.masked import MaskedToken, MaskedTokenAndNextSentence
+from research.objectives.spans import Span
 
 __all__ = [
   "InfoNCE",
+  "Label",
+  "LabelAndNextToken",
+  "LabelScores",
   "MaskedToken",
   "MaskedTokenAndNextSentence",
   "NextToken",
   "Retrieval",
   "SigmoidLoss",
+  "Span",
+  "Tags",
   "TargetToken",
 ]
