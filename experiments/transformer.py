@@ -24,6 +24,7 @@ Cost by the authors: base 12 hours on 8 P100, big 3.5 days.
 """
 
 from research import Eval, Experiment, Sharding, data, models, objectives, optim
+from research.scores import Translated
 
 SIZES = {"base": (512, 2048, 8, 0.1, 100_000), "big": (1024, 4096, 16, 0.3, 300_000)}
 
@@ -60,7 +61,10 @@ def experiment(
     batch_size=96,
     average=0.9998,
     sharding=Sharding(mesh={"data": 1, "fsdp": -1, "tensor": 1}),
-    evals={"heldout": Eval(objectives.TargetToken(), batches=50, every=2_000)},
+    evals={
+      "heldout": Eval(objectives.TargetToken(), batches=50, every=2_000),
+      "translated": Translated("13a", tokens=length, every=10_000),
+    },
   )
 
 
@@ -82,5 +86,8 @@ def smoke():
       "batch_size": 8,
       "evals.heldout.batches": 2,
       "evals.heldout.every": 2,
+      "evals.translated.pairs": 8,
+      "evals.translated.tokens": 4,
+      "evals.translated.every": 4,
     },
   )

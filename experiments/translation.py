@@ -1,12 +1,14 @@
 """A translator of short sentences from two line-aligned files of one's own, on a laptop.
 
   research run experiments/translation.py source=train.en target=train.ja \\
-      heldout_source=dev.en heldout_target=dev.ja --workdir runs/en_ja
+      heldout_source=dev.en heldout_target=dev.ja tokenize=char --workdir runs/en_ja
   research run experiments/translation.py:smoke
 
 Line i of `source` is translated by line i of `target`. Without `heldout_source` and
 `heldout_target`, 2 % of the pairs are held out. A small Transformer: three layers on either side,
-norms first, sinusoidal positions, one vocabulary, Muon, label smoothing.
+norms first, sinusoidal positions, one vocabulary, Muon, label smoothing. BLEU and chrF are
+sacrebleu's; `tokenize` says how BLEU cuts words, "13a" where they have spaces and "char" for
+Japanese.
 
 Expect: on 50,000 pairs of English and Japanese (small_parallel_enja: 4 to 16 words, cut into words)
 after 75 updates of 90, about 3 minutes on two busy cores, 2.86 nats per token of the development
@@ -15,6 +17,7 @@ been measured yet.
 """
 
 from research import Eval, Experiment, data, models, objectives, optim
+from research.scores import Translated
 
 
 def experiment(
@@ -22,6 +25,7 @@ def experiment(
   target,
   heldout_source="",
   heldout_target="",
+  tokenize="13a",
   vocab_size=4_000,
   length=128,
   width=256,
@@ -57,7 +61,10 @@ def experiment(
     ),
     steps=steps,
     batch_size=32,
-    evals={"heldout": Eval(objectives.TargetToken())},
+    evals={
+      "heldout": Eval(objectives.TargetToken()),
+      "translated": Translated(tokenize, tokens=64),
+    },
   )
 
 
@@ -65,5 +72,13 @@ def smoke():
   """The same experiment on the names of Unicode's letters, small enough for a test."""
   letters = data.Translations(data.UnicodeNames(), data.Bytes(), 16, 64, limit=200_000)
   return experiment("", "", length=64, width=64, depth=2, steps=4).vary(
-    "smoke", {"data": letters, "model.vocab_size": 264, "batch_size": 8}
+    "smoke",
+    {
+      "data": letters,
+      "model.vocab_size": 264,
+      "batch_size": 8,
+      "evals.translated.pairs": 8,
+      "evals.translated.tokens": 4,
+      "evals.translated.every": 4,
+    },
   )

@@ -84,6 +84,7 @@ class Translated:
         begin=(prepared.vocabulary.end,),
         end=prepared.vocabulary.end,
         search=self.search,
+        never=range(prepared.vocabulary.vocab_size, model.vocab_size),  # rows that fill the table
         rows=self.rows,
       )
       written |= {i: prepared.vocabulary.decode(target) for i, target in zip(some, targets)}
