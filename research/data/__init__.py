@@ -5,6 +5,7 @@ pairs        LineAligned, PairFiles, UnicodeNames
 tokenizers   Bytes, SentencePiece, HuggingFace, FromRun; `load_vocabulary` reads a run's
 splits       ByHash, Tail, Column
 datasets     Text, SentencePairs, Translations, SpanCorruption, ImageText, Shapes
+tasks        Labelled, Tagged, Questions; of LabelledFile, CoNLL, SQuAD, PythonLines, ...
 batches      batches (endless, shuffled), epoch (once, in order)
 preview      what a dataset looks like
 """
@@ -12,13 +13,19 @@ preview      what a dataset looks like
 from research.data.files import Files
 from research.data.from_run import FromRun
 from research.data.image_text import Column, ImageText
+from research.data.labelled import BERT_MARKS, Labelled, LabelledFile
+from research.data.labels import Labels
 from research.data.parallel import LineAligned, PairFiles, UnicodeNames
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
 from research.data.preview import picture, preview
+from research.data.python_tasks import PythonLines, PythonQuestions, PythonWords
+from research.data.questions import Questions
 from research.data.sentence_pairs import MARKS, SentencePairs
 from research.data.shapes import Shapes
 from research.data.span_corruption import SENTINELS, SpanCorruption
 from research.data.splits import ByHash, Tail
+from research.data.squad import SQuAD
+from research.data.tagged import CoNLL, Tagged
 from research.data.text import PreparedText, Text
 from research.data.tfds import TFDS
 from research.data.tokenizers import Bytes, HuggingFace, SentencePiece, Vocabulary
@@ -26,27 +33,38 @@ from research.data.tokenizers import load as load_vocabulary
 from research.data.translations import PreparedTranslations, Translations
 
 __all__ = [
+  "BERT_MARKS",
   "MARKS",
   "SENTINELS",
   "TFDS",
   "Batch",
   "ByHash",
   "Bytes",
+  "CoNLL",
   "Column",
   "Dataset",
   "Files",
   "FromRun",
   "HuggingFace",
   "ImageText",
+  "Labelled",
+  "LabelledFile",
+  "Labels",
   "LineAligned",
   "PairFiles",
   "PreparedText",
   "PreparedTranslations",
+  "PythonLines",
+  "PythonQuestions",
+  "PythonWords",
+  "Questions",
+  "SQuAD",
   "SentencePairs",
   "SentencePiece",
   "Shapes",
   "Source",
   "SpanCorruption",
+  "Tagged",
   "Tail",
   "Text",
   "Translations",

@@ -151,6 +151,14 @@ class HuggingFaceVocabulary:
     encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
+  def located(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tokens with their characters, whatever the normalizer does: see `offsets.located`."""
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+    return [
+      (np.array(e.ids, np.int32), np.array(e.offsets, np.int64).reshape(-1, 2)) for e in encodings
+    ]
+
   def decode(self, ids: Iterable[int]) -> str:
     if self.lossless:
       return vocabulary.join(self._pieces, ids)

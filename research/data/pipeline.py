@@ -20,6 +20,13 @@ The keys of a batch, once and for all. Every value is a NumPy array with B rows 
   source_segments   (B, M) int32  number of the pair inside its row, as `segments` of the target
   source_positions  (B, M) int32  position inside the source
 
+  label   (B,) int32    of a text, or a pair of texts: its number; padding has none
+  words   (B, L) int32  of a sentence: 1 + the number of the word that begins here, or 0
+  tags    (B, L) int32  where a word begins: 0 outside, 2t - 1 begins an entity of type t = 1, 2,
+                        ..., 2t goes on with it
+  first   (B,) int32    of a question and a text: the place of the answer's first token; 0 for none
+  last    (B,) int32    the place of its last token
+
   image        (B, Y, X, C) uint8  a picture, normalized by the model
   caption      (B, L) int32        tokens of its caption, end-of-text, zeros
   caption_end  (B,) int32          the place of end-of-text
