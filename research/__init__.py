@@ -7,16 +7,19 @@ The names below are what an experiment file imports. They are loaded when first 
 import importlib
 
 _HOME = {
+  "Answered": "research.answers",
   "Eval": "research.evaluate",
   "Experiment": "research.experiment",
   "Guard": "research.guard",
   "InitFrom": "research.init_from",
   "Keep": "research.retention",
   "Samples": "research.generate",
+  "LoRA": "research.lora",
   "Sharding": "research.mesh",
   "UserError": "research.errors",
   "data": "research.data",
   "generate": "research.generate",
+  "model_of": "research.record",
   "models": "research.models",
   "objectives": "research.objectives",
   "optim": "research.optim",

@@ -15,6 +15,7 @@ from typing import Any
 from research.errors import UserError, nearest, shown
 from research.guard import Guard
 from research.init_from import InitFrom
+from research.lora import LoRA
 from research.mesh import Sharding
 from research.retention import Keep
 
@@ -43,6 +44,7 @@ class Experiment:
     optimizer: hyperparameters; `.build(steps)` gives the optax transformation. None for a model
       that is counted, not descended.
     init_from: another run, whose parameters this one starts from; None starts from chance.
+    adapters: narrow arrays beside some weights, trained in their place; None for none.
     steps: updates in all; the learning rate's schedule spans them.
     batch_size: examples in one update, over all devices.
     microbatches: pieces that a batch is cut into to save memory; the result does not change.
@@ -68,6 +70,7 @@ class Experiment:
   objective: Callable[..., Any] | None = None
   optimizer: Any | None = None
   init_from: InitFrom | None = None
+  adapters: LoRA | None = None
   steps: int = 1
   batch_size: int = 1
   microbatches: int = 1

@@ -80,7 +80,7 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
   }
 
   def totals(name: str, params: Any) -> metrics.Metrics | None:
-    item = experiment.evals[name]
+    item, params = experiment.evals[name], program.plain(params)
     if name not in program.measures:  # it looks at texts
       return item.total(experiment.model, params, experiment.data, stopping)
     size = sizes[name]
@@ -101,6 +101,7 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
     return 0, state
 
   def write(params: Any) -> list[tuple[str, str]] | None:
+    params = program.plain(params)
     return experiment.samples.write(experiment.model, params, vocabulary, stopping)
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", experiment.keep, about)

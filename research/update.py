@@ -61,6 +61,7 @@ class Program:
     begin: params -> TrainState before the first update; the params are donated.
     step: (TrainState, batch) -> (TrainState, Metrics); the state is donated.
     measures: by name of an evaluation in batches, (params, batch) -> Metrics.
+    plain: the parameters of a state -> those that the model knows; without adapters the same.
     place: a batch -> arrays on the mesh; see `feed.place`.
   """
 
@@ -70,6 +71,7 @@ class Program:
   begin: Callable[[Any], TrainState]
   step: Callable[[TrainState, Any], tuple[TrainState, metrics.Metrics]]
   measures: dict[str, Callable[[Any, Any], metrics.Metrics]]
+  plain: Callable[[Any], Any]
   place: Callable[..., Any]
 
 
@@ -94,8 +96,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
 
   def boxed():
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
-    initialize = nn.init(experiment.objective, experiment.model)
-    return initialize(jax.random.key(experiment.seed), zeros)["params"]
+    return _initial(experiment, jax.random.key(experiment.seed), zeros)
 
   def begin(params) -> TrainState:
     average = None if experiment.average is None else jax.tree.map(jnp.copy, params)
@@ -112,6 +113,8 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed
   )
+  if experiment.adapters is not None:
+    experiment.adapters.check(abstract.params, _groups(experiment))
   batch_placed = {name: feed.sharding(layout, x.shape) for name, x in batch.items()}
 
   def traced(function):
@@ -142,6 +145,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
       for name, item in experiment.evals.items()
       if hasattr(item, "measure")
     },
+    plain=_plain(experiment) if experiment.adapters is None else jit(traced(_plain(experiment))),
     place=functools.partial(feed.place, layout),
   )
 
@@ -165,22 +169,29 @@ def train_step(
   objective, n = experiment.objective, experiment.microbatches
   if n > 1 and getattr(objective, "cut", None):  # a loss that compares examples does not add up
     objective, n = objective.cut(n), 1
-  score = nn.apply(objective, experiment.model)
+  score, plain = nn.apply(objective, experiment.model), _plain(experiment)
+  groups = _groups(experiment)
+  trained = groups.trained(state.params)
 
-  def total_loss(params, batch, key):
+  def total_loss(trained, batch, key):
+    params = plain(optim.merge(trained, state.params))
     measured = score({"params": params}, batch, rngs={"dropout": key})
     return measured["loss"].total, measured
 
   gradient = jax.grad(total_loss, has_aux=True)
   if n == 1:
-    grads, measured = gradient(state.params, batch, key)
+    grads, measured = gradient(trained, batch, key)
   else:
-    grads, measured = _accumulate(gradient, state.params, batch, key, n)
+    grads, measured = _accumulate(gradient, trained, batch, key, n)
   weight = measured["loss"].weight
   grads = jax.tree.map(lambda g: g / (weight + (weight == 0)), grads)
 
-  updates, opt_state = transformation.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  zeros = jax.tree.map(jnp.zeros_like, state.params)
+  updates, opt_state = transformation.update(
+    optim.merge(grads, zeros), state.opt_state, state.params
+  )
+  # The frozen ones themselves: -0 + 0 is another number, to the bit.
+  params = optim.merge(groups.trained(optax.apply_updates(state.params, updates)), state.params)
   average = state.average
   if average is not None:
     average = optim.average(average, params, experiment.average, state.step)
@@ -264,12 +275,25 @@ def parameters(
   experiment: Experiment, batch: Any
 ) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
   """(name, letters, shape) of every parameter, as it is traced now; '.' is a nameless dimension."""
-  initialize = nn.init(experiment.objective, experiment.model)
-  boxed = jax.eval_shape(lambda batch: initialize(jax.random.key(0), batch), batch)["params"]
+  boxed = jax.eval_shape(lambda batch: _initial(experiment, jax.random.key(0), batch), batch)
   return [
     (spell(path), _letters(box), nn.meta.unbox(box).shape)
     for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)
   ]
+
+
+def _initial(experiment: Experiment, key: jax.Array, batch: Any) -> Any:
+  """The parameters that training begins with, in boxes that name their letters."""
+  boxed = nn.init(experiment.objective, experiment.model)(key, batch)["params"]
+  return boxed if experiment.adapters is None else experiment.adapters.add(key, boxed)
+
+
+def _plain(experiment: Experiment) -> Callable[[Any], Any]:
+  return (lambda params: params) if experiment.adapters is None else experiment.adapters.merged
+
+
+def _groups(experiment: Experiment) -> optim.Groups:
+  return getattr(experiment.optimizer, "groups", optim.USUAL)
 
 
 def _letters(box: Any) -> tuple[str, ...]:

@@ -4,7 +4,8 @@
 
 schedules    the learning rate of every update: Constant, Linear, Cosine, InverseSquareRoot, ...
 optimizers   AdamW, Adafactor, Lion, Muon, SGD; all take a learning rate, a decay, a clip, groups
-groups       Groups: which parameters decay, are frozen, or learn at another rate, by their paths
+groups       Groups: which parameters decay, are frozen, or learn at another rate, by their paths;
+             all_but, layerwise
 descent      what all optimizers share: clip, decay, learning rates, freezing
 muon         orthogonalized momentum, layer by layer
 adafactor    factored second moments, layer by layer
@@ -12,7 +13,7 @@ average      the moving average of parameters that evaluations may use
 """
 
 from research.optim.average import average
-from research.optim.groups import Groups
+from research.optim.groups import USUAL, Groups, all_but, layerwise, merge
 from research.optim.optimizers import SGD, Adafactor, AdamW, Lion, Muon, describe
 from research.optim.schedules import (
   Constant,
@@ -26,6 +27,7 @@ from research.optim.schedules import (
 
 __all__ = [
   "SGD",
+  "USUAL",
   "Adafactor",
   "AdamW",
   "Constant",
@@ -37,7 +39,10 @@ __all__ = [
   "Muon",
   "Schedule",
   "WarmupStableDecay",
+  "all_but",
   "average",
   "describe",
+  "layerwise",
   "learning_rate",
+  "merge",
 ]

@@ -44,6 +44,16 @@ class Groups:
   def freezes(self, name: str) -> bool:
     return any(re.search(pattern, name) for pattern in self.frozen)
 
+  def trained(self, params: Any) -> Any:
+    """The parameters with None, which is no leaf, in the place of the frozen ones."""
+    if not self.frozen:
+      return params
+
+    def one(path, x):
+      return None if alike(self.freezes, path, x, f"frozen={self.frozen!r}") else x
+
+    return jax.tree.map_with_path(one, params)
+
   def rate(self, name: str) -> float:
     found = (factor for pattern, factor in self.rates if re.search(pattern, name))
     return float(next(found, 1.0))
@@ -73,6 +83,38 @@ class Groups:
 
 
 USUAL = Groups()
+
+
+def all_but(*trained: str) -> str:
+  """The expression for `Groups.frozen` that leaves only these to train: `all_but("^head/")`."""
+  return f"^(?!.*(?:{'|'.join(trained)}))"
+
+
+def layerwise(
+  decay: float, depth: int, *, blocks: str = "(^|/)blocks/", embedding: str = "(^|/)embed"
+) -> tuple[tuple[str, float], ...]:
+  """`Groups.rates` that fall from the head, which has 1, down to the embedding.
+
+  Layer i of `depth` learns at decay^(depth - i) of the rate, the embedding at decay^(depth + 1),
+  and what matches neither expression, such as a head, at the whole (Clark et al., 2020; Bao et
+  al., 2021, as their code counts).
+
+  Raises:
+    UserError: a decay that is not in (0, 1], or no layers.
+  """
+  if not 0 < decay <= 1:
+    raise UserError(f"decay={decay!r} of the learning rate from layer to layer is in (0, 1].")
+  if depth < 1:
+    raise UserError(f"depth={depth} is the number of layers: give at least 1.")
+  layers = ((f"{blocks}{i}/", decay ** (depth - i)) for i in range(depth))
+  return (*layers, (embedding, decay ** (depth + 1)))
+
+
+def merge(trained: Any, params: Any) -> Any:
+  """The inverse of `Groups.trained`: where there is None, the leaf of `params`."""
+  return jax.tree.map(
+    lambda new, old: old if new is None else new, trained, params, is_leaf=lambda x: x is None
+  )
 
 
 class Axes(NamedTuple):
