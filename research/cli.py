@@ -165,6 +165,18 @@ def _parsers():
   sample.add_argument("--seed", type=int, default=0)
   sample.add_argument("--step", type=int, help="checkpoint (default: the newest)")
 
+  predict = command(
+    "predict",
+    commands.predict,
+    "Labels, entities or answers for new texts, by the model of a run.",
+    "An output that was begun is gone on with; a line that cannot be read holds an error.",
+  )
+  predict.add_argument("workdir", type=Path)
+  predict.add_argument("texts", nargs="*", metavar="TEXT", help="a text, or a question and a text")
+  predict.add_argument("--input", type=Path, help="file of the kind that the run was trained on")
+  predict.add_argument("--output", type=Path, help=".jsonl; of labels also .csv")
+  predict.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+
   taking = command(
     "import",
     commands.import_,
@@ -174,6 +186,11 @@ def _parsers():
   taking.add_argument("kind", choices=("hf",), help="hf: Hugging Face's folders")
   taking.add_argument("path", type=Path, help="the folder")
   taking.add_argument("--workdir", type=Path, required=True, help="folder of the run, to be made")
+
+  merging = command("merge", commands.merge, "Make a plain run of one that has adapters (LoRA).")
+  merging.add_argument("run", type=Path, help="folder of the run with adapters")
+  merging.add_argument("--workdir", type=Path, required=True, help="folder of the run, to be made")
+  merging.add_argument("--step", type=int, help="checkpoint (default: the newest)")
 
   giving = command("export", commands.export, "Write the model of a run as others read it.")
   giving.add_argument("kind", choices=("hf",), help="hf: a folder that transformers loads")

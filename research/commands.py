@@ -125,6 +125,12 @@ def sample(options) -> int:
   return sample(options)
 
 
+def predict(options) -> int:
+  from research.predict import predict
+
+  return predict(options)
+
+
 def plan(options) -> int:
   os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning wakes no accelerator that is here
   from research import plan
@@ -155,6 +161,14 @@ def import_(options) -> int:
 
   runs.import_run(options.path, options.workdir)
   print(f"{options.workdir} holds it now; research sample, report and export read it")
+  return 0
+
+
+def merge(options) -> int:
+  from research.merge import merge_run
+
+  merge_run(options.run, options.workdir, options.step)
+  print(f"{options.workdir} holds the plain model; research sample, predict and export read it")
   return 0
 
 

@@ -48,6 +48,15 @@ def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
   return experiment, record
 
 
+def model_of(workdir: str) -> Any:
+  """The model that a run trained, or that was imported, to be the body of another; not its values.
+
+  Raises:
+    UserError: as of `open_run`.
+  """
+  return open_run(Path(workdir))[0].model.clone(parent=None)
+
+
 def read_record(workdir: Path) -> dict[str, Any]:
   """What `experiment.json` in a run folder says; UserError when it is missing or damaged."""
   path = Path(workdir) / "experiment.json"

@@ -24,8 +24,7 @@ class Label:
   def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
     """Per text:
 
-    loss: nats with label smoothing.
-    nats: -log p of the label.
+    loss: -log p of the label, in nats, with label smoothing.
     accuracy: whether it was the likeliest.
     """
     return _labelled(self, model(batch["tokens"], batch["segments"]), batch)
@@ -42,7 +41,7 @@ class LabelScores:
   def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
     """Over all texts:
 
-    nats, accuracy: as of `Label`; loss is nats.
+    loss, accuracy: as of `Label`, without smoothing.
     macro_f1: the mean F1 of the labels.
     calibration_error: of the probability of the likeliest label, in 15 bins.
     """
@@ -73,7 +72,7 @@ class LabelAndNextToken:
     """Per text:
 
     loss: nats of its label, and `auxiliary` times the mean nats of its words.
-    nats, accuracy: of the label.
+    accuracy: of the label.
     word_nats: per word.
     """
     tokens_BL, segments_BL = batch["tokens"], batch["segments"]
@@ -113,6 +112,5 @@ def _labelled(objective: Label, logits_BC: Array, batch: dict[str, Any]) -> Metr
   spread_B = -jnp.mean(jax.nn.log_softmax(logits_BC), axis=-1)
   return {
     "loss": Mean.of((1 - share) * nats_B + share * spread_B, weights_B),
-    "nats": Mean.of(nats_B, weights_B),
     "accuracy": Mean.of(jnp.argmax(logits_BC, axis=-1) == label_B, weights_B),
   }

@@ -25,7 +25,7 @@ class Tags:
   def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
     """Measures:
 
-    loss, nats: -log p of a word's tag.
+    loss: nats, -log p of a word's tag.
     accuracy: whether it was the likeliest.
     precision, recall, f1: of entities: one is found where type, first and last word are right, as
       conlleval and seqeval count (Tjong Kim Sang and De Meulder, 2003).
@@ -37,7 +37,6 @@ class Tags:
     correct, given, said = entity_counts(batch["tags"], said_BL, first_BL)
     return {
       "loss": Mean.of(nats_BL, weights_BL),
-      "nats": Mean.of(nats_BL, weights_BL),
       "accuracy": Mean.of(said_BL == batch["tags"], weights_BL),
       "precision": Mean(correct, said),
       "recall": Mean(correct, given),

@@ -28,7 +28,7 @@ class Span:
   def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
     """Per row, of which a long text has several:
 
-    loss, nats: the mean of -log p of both places.
+    loss: nats, the mean of -log p of both places.
     accuracy: whether both were the likeliest.
     """
     first_BL, last_BL = model(batch["tokens"], batch["segments"])
@@ -38,7 +38,6 @@ class Span:
     correct_B &= jnp.argmax(last_BL, axis=-1) == batch["last"]
     return {
       "loss": Mean.of(nats_B, weights_B),
-      "nats": Mean.of(nats_B, weights_B),
       "accuracy": Mean.of(correct_B, weights_B),
     }
 

@@ -1,0 +1,88 @@
+"""`research predict`: a run's model on a file, or on what stands on the command line.
+
+What a result is depends on the run's dataset. Each kind is a class made of an `Opened` run, with
+
+  inputs(path)    -> Entry of every line of a file, also of those that cannot be read
+  one(texts)      -> the record of what stands on the command line
+  __call__(some)  -> a result for every record, a dict that JSON can hold
+  columns         of a result as a row of a table, or None
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from research import data, memory
+from research.data import reading, task_rows
+from research.errors import UserError
+from research.predict.entities import EntitiesOf
+from research.predict.labels import LabelsOf
+from research.predict.opened import Opened
+from research.predict.spans import AnswersTo
+from research.predict.written import Output
+
+PART = 256  # inputs between two times that results are written
+TOLD = 5  # lines that cannot be read, one by one
+
+KINDS = {data.Labelled: LabelsOf, data.Tagged: EntitiesOf, data.Questions: AnswersTo}
+
+
+def predict(options: argparse.Namespace) -> int:
+  """Does what the options of the command say; see `cli`.
+
+  Raises:
+    UserError: options that do not go together, no run, no checkpoint, or a file of no use.
+  """
+  if bool(options.texts) == (options.input is not None):
+    raise UserError("give a text, or --input FILE with --output FILE.")
+  if (options.input is None) != (options.output is None):
+    raise UserError("--input and --output go together: give both.")
+  memory.keep()
+  run = Opened(options.workdir, options.step)
+  kind = KINDS.get(type(run.dataset))
+  if kind is None:
+    known = ", ".join(f"data.{dataset.__name__}" for dataset in KINDS)
+    raise UserError(
+      f"{options.workdir} was trained on data.{type(run.dataset).__name__}, and this predicts for "
+      f"runs on {known}; a model of text writes with `research sample`."
+    )
+  predictor = kind(run)
+  if options.texts:
+    print(json.dumps(predictor([predictor.one(options.texts)])[0], ensure_ascii=False, indent=1))
+    return 0
+  return _file(predictor, run, options)
+
+
+def _file(predictor: Any, run: Opened, options: argparse.Namespace) -> int:
+  path = reading.expanded(options.input)
+  about = {
+    "run": str(Path(options.workdir).resolve()),
+    "step": options.step,
+    "input": task_rows.contents(path),
+  }
+  entries = predictor.inputs(str(path))
+  first = list(
+    itertools.islice(entries, 1)
+  )  # a file that is none is told before anything is written
+  output = Output(options.output, about, predictor.columns)
+  if output.done:
+    print(f"going on behind the first {output.done:,} results", file=sys.stderr)
+  bad = 0
+  entries = itertools.islice(itertools.chain(first, entries), output.done, None)
+  while part := list(itertools.islice(entries, PART)):
+    readable = [entry.record for entry in part if not entry.problem]
+    results = iter(predictor(readable) if readable else ())
+    output.add({"error": e.problem} if e.problem else next(results) for e in part)
+    for entry in part:
+      bad += bool(entry.problem)
+      if entry.problem and bad <= TOLD:
+        print(f"left out: {entry.problem}", file=sys.stderr)
+  output.finish()
+  said = f", {bad:,} of them could not be read and hold an error" if bad else ""
+  print(f"{output.done:,} results in {options.output}{said}")
+  return 0

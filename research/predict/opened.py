@@ -1,0 +1,71 @@
+"""A run, opened to predict: its dataset, vocabulary, labels, model and parameters."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from research import record, sample
+from research.data.labels import FILE, Labels
+from research.data.pipeline import epoch
+from research.data.task_rows import Rows
+
+ROWS = 32  # on the device at a time
+
+
+class Opened:
+  """One run folder.
+
+  Attributes:
+    workdir: the folder.
+    dataset, model, objective, evals: of its experiment.
+    vocabulary: that it was trained with.
+    params: of a checkpoint.
+  """
+
+  def __init__(self, workdir: Path, step: int | None = None):
+    """Opens it; the newest checkpoint where no step is given.
+
+    Raises:
+      UserError: there is no run, or no checkpoint.
+    """
+    experiment, _ = record.open_run(workdir)
+    self.workdir, self.dataset, self.evals = Path(workdir), experiment.data, experiment.evals
+    self.model, self.objective = experiment.model, experiment.objective
+    self._experiment, self._step = experiment, step
+
+  @functools.cached_property
+  def vocabulary(self) -> Any:
+    return sample.open_vocabulary(self._experiment, self.workdir)
+
+  @functools.cached_property
+  def params(self) -> Any:
+    return sample.open_params(self._experiment, self.workdir, self._step)
+
+  def labels(self) -> Labels:
+    """Those that it was trained with."""
+    return Labels.load(self.workdir / FILE)
+
+  def outputs(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the objective predicts of rows, each result with the rows first."""
+    source = Rows({name: arrays[name] for name in ("tokens", "segments")})
+    parts = [
+      jax.device_get(self._predict({"params": self.params}, batch))
+      for batch in epoch(source, ROWS, threads=0)
+    ]
+    return {key: np.concatenate([p[key] for p in parts])[: len(source)] for key in parts[0]}
+
+  @functools.cached_property
+  def _predict(self) -> Any:
+    objective = self.objective
+    return jax.jit(nn.apply(lambda model, batch: objective.predict(model, batch), self.model))
+
+
+def rounded(value: Any) -> float:
+  """A number as it is written: six digits behind the point."""
+  return round(float(value), 6)

@@ -1,0 +1,99 @@
+"""Results in a file, a line for each input: what is there stays, and what is missing is added."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from research import disk
+from research.errors import UserError
+from research.log import lines
+
+PROGRESS = ".progress"  # behind the name of the output, while it is not whole
+
+
+class Output:
+  """A file of results that may have been begun before.
+
+  Attributes:
+    done: how many results it holds.
+  """
+
+  def __init__(self, path: Path, about: dict[str, Any], columns: Sequence[str] | None):
+    """Opens it, or goes on with it.
+
+    Args:
+      path: .jsonl, or .csv where results have columns.
+      about: of what the results are; another begun file is not gone on with.
+      columns: of a result as a row of a table, or None.
+
+    Raises:
+      UserError: the file is there and not a part of these results, or cannot be written.
+    """
+    self.path, self._about = path, about
+    self._progress = path.with_name(path.name + PROGRESS)
+    self._columns = [*columns, "error"] if columns and path.suffix == ".csv" else None
+    if path.suffix != ".jsonl" and self._columns is None:
+      kinds = ".jsonl or .csv" if columns else ".jsonl"
+      raise UserError(f"--output {path}: results are written to {kinds}; name it so.")
+    self.done, size = self._begun()
+    try:
+      self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
+      self._file.truncate(size)
+      self._file.seek(size)
+      if self._columns and not size:
+        self._file.write(self._row(dict.fromkeys(self._columns), header=True))
+      self._keep()
+    except OSError as error:
+      raise UserError(f"--output {path} cannot be written ({error.strerror}).") from None
+
+  def add(self, results: Iterable[dict[str, Any]]) -> None:
+    """Writes results, and waits until they are on the disk."""
+    for result in results:
+      text = lines.encode(result).encode("utf-8", "backslashreplace")
+      self._file.write(self._row(result) if self._columns else text)
+      self.done += 1
+    self._keep()
+
+  def finish(self) -> None:
+    """Says that nothing is missing."""
+    self._file.close()
+    self._progress.unlink(missing_ok=True)
+
+  def _keep(self) -> None:
+    self._file.flush()
+    os.fsync(self._file.fileno())
+    state = {"about": self._about, "done": self.done, "bytes": self._file.tell()}
+    disk.replace(self._progress, json.dumps(state))
+
+  def _begun(self) -> tuple[int, int]:
+    """How many results and bytes are there already."""
+    if not self.path.exists():
+      return 0, 0
+    try:
+      state = json.loads(self._progress.read_text(encoding="utf-8"))
+      done, size, about = int(state["done"]), int(state["bytes"]), state["about"]
+    except FileNotFoundError:
+      raise UserError(
+        f"--output {self.path} is there already, and whole; remove it, or name another."
+      ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+      raise UserError(
+        f"{self._progress} is damaged; remove it and {self.path}, and begin anew."
+      ) from None
+    if about != json.loads(json.dumps(self._about)) or self.path.stat().st_size < size:
+      raise UserError(
+        f"--output {self.path} was begun with another run or input; remove it, or name another."
+      )
+    return done, size
+
+  def _row(self, result: dict[str, Any], header: bool = False) -> bytes:
+    text = io.StringIO()
+    cells = self._columns if header else [result.get(column, "") for column in self._columns]
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8", "backslashreplace")
