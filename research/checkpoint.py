@@ -77,6 +77,17 @@ class Checkpoints:
     """The newest step, or None when nothing was saved."""
     return max(self.steps.all(), default=None)
 
+  def chosen(self, step: int | None) -> int:
+    """`step`, the newest where it is None; UserError where there is no such checkpoint."""
+    steps = self.steps.all()
+    step = max(steps, default=None) if step is None else step
+    if step not in steps:
+      raise UserError(
+        f"{self.folder} has no checkpoint{'' if step is None else f' of step {step}'}; "
+        f"it has {', '.join(map(str, steps)) or 'none'}."
+      )
+    return step
+
   def has(self, step: int) -> bool:
     """Whether `step` was restored, saved or is being saved; the same on all processes."""
     return self._newest == step
@@ -154,13 +165,7 @@ class Checkpoints:
       UserError: no such step, or arrays whose names, shapes or dtypes differ (the first are told).
       IntegrityError: files are missing or damaged.
     """
-    steps = self.steps.all()
-    step = self.latest() if step is None else step
-    if step not in steps:
-      raise UserError(
-        f"{self.folder} has no checkpoint{'' if step is None else f' of step {step}'}; "
-        f"it has {', '.join(map(str, steps)) or 'none'}."
-      )
+    step = self.chosen(step)
     wanted = unstack(like if not under else {under: like})
     with distributed.together("reading a checkpoint"):
       stored, about = self.stored(step)

@@ -129,17 +129,21 @@ def open_params(experiment: Experiment, workdir: Path, step: int | None = None) 
   folder = Path(workdir) / "checkpoints"
   if not folder.is_dir():
     raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
-  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-  abstract = nn.meta.unbox(jax.eval_shape(experiment.model.init, jax.random.key(0), tokens))
+  tokens, key = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.random.key(0)
+  boxed = jax.eval_shape(experiment.model.init, key, tokens)["params"]
+  adapters = experiment.adapters
+  if adapters is not None:
+    boxed = jax.eval_shape(adapters.add, key, boxed)
   layout = Layout(Sharding().make_mesh(jax.devices()[:1]), ())
   like = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.replicated),
-    abstract["params"],
+    nn.meta.unbox(boxed),
   )
   checkpoints = checkpoint.Checkpoints(folder)
   try:
     under = "params" if experiment.average is None else "average"
-    return checkpoints.restore(like, step, under=under)
+    params = checkpoints.restore(like, step, under=under)
+    return params if adapters is None else jax.jit(adapters.merged)(params)
   finally:
     checkpoints.close()
 

@@ -85,7 +85,7 @@ def find(init_from: InitFrom, wanted: Mapping[str, Any]) -> Start:
       "trained or imported."
     )
   with checkpoint.Checkpoints(folder) as checkpoints:
-    step = _chosen(init_from, checkpoints.steps.all(), folder)
+    step = _chosen(init_from, checkpoints)
     arrays = checkpoints.stored(step).arrays
   under = "average" if any(name.startswith("average/") for name in arrays) else "params"
   stored = {
@@ -140,22 +140,19 @@ def same_words(init_from: InitFrom, workdir: Path) -> None:
     )
 
 
-def _chosen(init_from: InitFrom, steps: list[int], folder: Path) -> int:
+def _chosen(init_from: InitFrom, checkpoints: checkpoint.Checkpoints) -> int:
   """The step that is asked for, the newest where none is."""
-  there = f"it has {', '.join(map(str, steps)) or 'none'}"
-  if not steps or (init_from.step is not None and init_from.step not in steps):
-    wanted = "" if init_from.step is None else f" of step {init_from.step}"
-    raise UserError(f"{folder} has no checkpoint{wanted}; {there}.")
+  newest = checkpoints.chosen(init_from.step)
   measure = init_from.lowest or init_from.highest
   if measure is None:
-    return steps[-1] if init_from.step is None else init_from.step
-  scores = read_scores(folder / SCORES)
+    return newest
+  steps, scores = checkpoints.steps.all(), read_scores(checkpoints.folder / SCORES)
   values = {step: scores.get(step, {}).get(measure, math.nan) for step in steps}
   values = {step: value for step, value in values.items() if math.isfinite(value)}
   if not values:
     measured = sorted({name for step in steps for name in scores.get(step, {})})
     raise UserError(
-      f"no checkpoint in {folder} was measured by {measure!r}; {there}, measured by "
-      f"{', '.join(measured) or 'nothing'}."
+      f"no checkpoint in {checkpoints.folder} was measured by {measure!r}; those of steps "
+      f"{', '.join(map(str, steps))} were measured by {', '.join(measured) or 'nothing'}."
     )
   return (min if init_from.lowest else max)(values, key=values.get)

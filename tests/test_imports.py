@@ -27,6 +27,7 @@ FLOORS = [
   {"record"},
   {"sample", "verify", "plan", "explain"},
   {"hf", "predict"},
+  {"merge"},
   {"commands"},
   {"cli"},
 ]

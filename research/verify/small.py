@@ -146,5 +146,5 @@ def _that_differ(experiment: Experiment, changes: dict[str, Any]) -> dict[str, A
 
 
 def bare(experiment: Experiment) -> Experiment:
-  """Without what only writes: samples and baselines."""
-  return dataclasses.replace(experiment, samples=None, baselines={})
+  """Without what only writes, samples and baselines, and without another run to start from."""
+  return dataclasses.replace(experiment, samples=None, baselines={}, init_from=None)

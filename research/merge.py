@@ -1,0 +1,71 @@
+"""`research merge`: a run with adapters becomes one of the plain model, its weights changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+
+from research import checkpoint, disk, record, secrets
+from research.errors import UserError
+from research.experiment import override
+from research.hf.folder import appearing, nested
+from research.mesh import Sharding
+from research.sharding import Layout
+from research.stacking import unstack
+
+KEPT = ("vocabulary", "labels.json", "hugging_face")  # what others read beside the weights
+
+
+def merge_run(workdir: Path, path: Path, step: int | None = None) -> None:
+  """Writes a run whose checkpoint holds merged parameters alone, averaged ones where there are.
+
+  Args:
+    workdir: of the run with adapters.
+    path: of the new run, to be made.
+    step: which checkpoint; None for the newest.
+
+  Raises:
+    UserError: no such run or checkpoint, no adapters, or something at `path`.
+    IntegrityError: the checkpoint is damaged.
+  """
+  experiment, about = record.open_run(workdir)
+  if experiment.adapters is None:
+    raise UserError(f"{workdir} has no adapters: its weights are plain already.")
+  changes = {"adapters": None}
+  if experiment.optimizer.groups.frozen:
+    changes["optimizer.groups.frozen"] = ()
+  plain = override(experiment, changes)
+  with appearing(path.absolute()) as temporary:
+    for name in KEPT:
+      source = Path(workdir) / name
+      if source.is_dir():
+        shutil.copytree(source, temporary / name)
+      elif source.is_file():
+        shutil.copyfile(source, temporary / name)
+    under = "params" if experiment.average is None else "average"
+    step, flat = _read(Path(workdir) / "checkpoints", step, under)
+    params = jax.jit(experiment.adapters.merged)(nested(flat))
+    with checkpoint.Checkpoints(temporary / "checkpoints") as checkpoints:
+      checkpoints.save(step, {under: params})
+    overrides = {**about["overrides"], **{name: repr(value) for name, value in changes.items()}}
+    written = {**about, "overrides": overrides, "description": secrets.describe(plain.describe())}
+    written["command"] = f"research merge {workdir} --workdir {path}"
+    disk.replace(temporary / "experiment.json", json.dumps(written, indent=1))
+
+
+def _read(folder: Path, step: int | None, under: str) -> tuple[int, dict[str, jax.Array]]:
+  """The step, and its parameters by name on one device."""
+  if not folder.is_dir():
+    raise UserError(f"{folder.parent} has no checkpoint yet; run the experiment first.")
+  whole = Layout(Sharding().make_mesh(jax.devices()[:1]), ()).replicated
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    chosen = checkpoints.chosen(step)
+    like = {
+      name.removeprefix(f"{under}/"): jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
+      for name, x in checkpoints.stored(chosen).arrays.items()
+      if name.startswith(f"{under}/")
+    }
+    return chosen, unstack(checkpoints.restore(like, chosen, under=under))
