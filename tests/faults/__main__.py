@@ -66,6 +66,7 @@ KINDS: dict[str, ModuleType] = {
 def main(words: list[str]) -> int:
   """0 when all held, 1 when something did not."""
   args = _parser().parse_args(words)
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes with it
   outcomes = {}
   with tempfile.TemporaryDirectory(prefix="research-faults-") as folder:
     tempfile.tempdir = folder
