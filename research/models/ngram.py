@@ -183,7 +183,15 @@ class FittedNGram:
           Table(*(arrays[f"{field.name}_{k}"] for field in dataclasses.fields(Table)))
           for k in range(1, order + 1)
         )
-    except (ValueError, LookupError, TypeError, OSError, EOFError, zlib.error, MemoryError) as error:
+    except (
+      ValueError,
+      LookupError,
+      TypeError,
+      OSError,
+      EOFError,
+      zlib.error,
+      MemoryError,
+    ) as error:
       raise foreign from error
     return cls(tables, vocab_size, end)
 
