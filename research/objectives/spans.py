@@ -54,8 +54,9 @@ class Span:
     fits_LL = (length_LL >= 1) & (length_LL <= self.longest) & (places_L[:, None] > 0)
     # [SEP] behind the text is of its segment, and no answer.
     inside_BL = places_L < jnp.sum(batch["segments"] > 0, axis=1, keepdims=True) - 1
+    inside_BL &= batch["segments"] == 2
     scores_BLL = first_BL[:, :, None] + last_BL[:, None, :]
-    possible_BLL = fits_LL & inside_BL[:, None, :]
+    possible_BLL = fits_LL & inside_BL[:, :, None] & inside_BL[:, None, :]
     scores_BS = jnp.where(possible_BLL, scores_BLL, -jnp.inf).reshape(len(first_BL), -1)
     best_BN, at_BN = jax.lax.top_k(scores_BS, min(BEST, L * L))
     return {
