@@ -8,21 +8,11 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from small_model import Small, next_token
 
-from research import (
-  Eval,
-  Experiment,
-  InitFrom,
-  Sharding,
-  data,
-  models,
-  objectives,
-  optim,
-  train,
-  update,
-  warm_start,
-)
+from research import Eval, Experiment, InitFrom, Sharding, data, optim, train, update, warm_start
 from research.checkpoint import Checkpoints
+from research.data import vocabulary
 from research.errors import UserError
 from research.experiment import override
 from research.metrics import Mean
@@ -46,13 +36,13 @@ def source(corpus, tmp_path_factory):
   experiment = Experiment(
     name="source",
     data=data.Text(data.Files(corpus, separator="\n"), data.Bytes(), length=16),
-    model=models.GPT(vocab_size=264, max_length=16, width=16, depth=2, heads=2),
-    objective=objectives.NextToken(),
+    model=Small(),
+    objective=next_token,
     optimizer=optim.AdamW(1e-2),
     steps=4,
     batch_size=4,
     average=0.5,
-    evals={"heldout": Eval(objectives.NextToken(), batches=1, every=2)},
+    evals={"heldout": Eval(next_token, batches=1, every=2)},
     save_every=2,
     sharding=Sharding(mesh=ONE),
   )
@@ -120,7 +110,9 @@ def classes(model, batch):
 
 @pytest.fixture
 def classifier(tuned):
-  start = dataclasses.replace(tuned.init_from, parts=(("body/", ""),), new=("^head/",))
+  start = dataclasses.replace(
+    tuned.init_from, parts=(("body/", ""),), new=("^head/",), unused=("^head/",)
+  )
   model = Classifier(tuned.model.clone(parent=None))
   return dataclasses.replace(tuned, model=model, objective=classes, evals={}, init_from=start)
 
@@ -131,11 +123,13 @@ def test_a_run_starts_with_the_average_of_its_source(tuned, source):
   assert "checkpoints/4: " in origin["init_from"]
 
 
-def test_without_an_average_it_starts_with_the_parameters(tuned, tmp_path):
-  plain = dataclasses.replace(tuned, init_from=None, steps=1)
-  run(plain, tmp_path)
-  state, _ = first(dataclasses.replace(tuned, init_from=InitFrom(str(tmp_path))))
-  same(unstack(state.params), stored(tmp_path, 1))
+def test_an_imported_run_has_parameters_alone(tuned, tmp_path):
+  params = program_of(dataclasses.replace(tuned, seed=2)).init().params
+  with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    checkpoints.save(0, {"params": params})
+  state, origin = first(dataclasses.replace(tuned, init_from=InitFrom(str(tmp_path))))
+  same(unstack(state.params), unstack(params))
+  assert "arrays of its params" in origin["init_from"]
 
 
 def test_its_own_average_starts_there_too(tuned, source):
@@ -168,10 +162,11 @@ def test_arrays_are_read_right_onto_the_devices_that_hold_them(tuned, source):
 
 def test_a_body_is_taken_under_another_name_and_a_head_is_new(classifier, source):
   state, origin = first(classifier)
-  body, chance = stored(source[1], 4, "average"), program_of(classifier).init().params
+  there, chance = stored(source[1], 4, "average"), program_of(classifier).init().params
+  body = {name: x for name, x in there.items() if not name.startswith("head/")}
   same(unstack(state.params["body"]), body)
   same(unstack(state.params["head"]), unstack(chance["head"]))
-  assert "new: head/bias, head/kernel" in origin["init_from"]
+  assert "new: head/bias, head/kernel; unused: head/bias, head/kernel" in origin["init_from"]
 
 
 def test_only_a_fresh_run_looks_at_its_source(tuned, source, tmp_path):
@@ -219,10 +214,10 @@ def test_a_missing_step_or_measure_is_told_with_those_that_there_are(tuned, sour
   [
     (
       {"model.width": 32, "model.heads": 4},
-      "blocks/0/attention/key/bias is float32[2, 8], wanted float32[4, 8]",
+      "blocks/0/out/bias is float32[16], wanted float32[32]",
     ),
-    ({"model.depth": 3}, "blocks/2/attention/key/bias is missing"),
-    ({"model.depth": 1}, "blocks/1/attention/key/bias is left over"),
+    ({"model.depth": 3}, "blocks/2/out/bias is missing"),
+    ({"model.depth": 1}, "blocks/1/out/bias is left over"),
   ],
 )
 def test_another_architecture_is_told_by_its_arrays(tuned, overrides, words):
@@ -237,13 +232,12 @@ def test_what_is_left_over_may_be_named(tuned):
   assert set(state.params["blocks"]) == {"0"}
 
 
-def test_another_vocabulary_is_told(tuned, tmp_path):
-  other = data.SentencePiece(300)
-  text = dataclasses.replace(tuned.data, tokenizer=other)
-  said = told(
-    dataclasses.replace(tuned, data=text), lambda experiment: run(experiment, tmp_path / "run")
-  )
-  assert "data.FromRun(" in said
+def test_another_vocabulary_is_told(tuned, source, tmp_path):
+  shutil.copytree(source[1], tmp_path / "copy")
+  vocabulary.write(tmp_path / "copy" / "vocabulary", {"kind": "another"})
+  tuned = dataclasses.replace(tuned, init_from=InitFrom(str(tmp_path / "copy")))
+  said = told(tuned, lambda experiment: run(experiment, tmp_path / "run"))
+  assert "other tokens" in said and "data.FromRun(" in said
 
 
 def test_the_tokenizer_of_a_run_is_the_one_that_it_was_trained_with(tuned, source, tmp_path):

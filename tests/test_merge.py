@@ -1,10 +1,10 @@
 """A run with adapters is sampled from, merged for good and exported as the model that it is."""
 
-
+import jax
 import numpy as np
 import pytest
 
-from research import record, sample
+from research import Sharding, load, record, sample, train
 from research.checkpoint import Checkpoints
 from research.cli import main
 from research.stacking import unstack
@@ -21,7 +21,7 @@ def experiment(text: str, steps=2):
     optimizer=optim.AdamW(0.1),
     steps=steps,
     batch_size=8,
-    sharding=Sharding(mesh={"data": -1}),
+    sharding=Sharding(mesh={"data": 1}),
   )
 
 def adapted(text: str, run: str):
@@ -44,11 +44,18 @@ def runs(tmp_path_factory):
   (root / "text.txt").write_text("\n".join(f"{line} {i}" for i, line in enumerate(lines)))
   (root / "file.py").write_text(FILE)
   file, text = root / "file.py", f"text={root / 'text.txt'}"
-  assert main(["run", str(file), text, "--workdir", str(root / "plain")]) == 0
-  words = [text, f"run={root / 'plain'}", "--workdir", str(root / "adapted")]
-  assert main(["run", f"{file}:adapted", *words]) == 0
+  run(load.recipe(str(file), [text]), root / "plain")
+  run(load.recipe(f"{file}:adapted", [text, f"run={root / 'plain'}"]), root / "adapted")
   assert main(["merge", str(root / "adapted"), "--workdir", str(root / "merged")]) == 0
   return root
+
+
+def run(recipe, folder):
+  record.remember(folder, recipe, recipe.experiment())
+  mesh = Sharding(mesh={"data": 1}).make_mesh(jax.devices()[:1])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Sharding, "make_mesh", lambda self, devices=None: mesh)
+    train.train(recipe.experiment(), folder)
 
 
 def params(folder, step=None):
