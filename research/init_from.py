@@ -17,7 +17,8 @@ class InitFrom:
   """Parameters of another run, with which this one begins; when it is resumed, they are its own.
 
   The moving average is taken where the other run keeps one. The data of this run has to be in the
-  other one's vocabulary: `data.FromRun(folder)` is the tokenizer for it.
+  other one's vocabulary: `data.FromRun(folder)` is the tokenizer for it. A run with adapters is
+  merged first (`research merge`), unless this one has the same.
 
   Every parameter is accounted for, here and there; what neither has a counterpart nor is excused
   by `new` or `unused` is an error. A BERT without its heads, under a classifier:

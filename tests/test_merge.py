@@ -1,5 +1,7 @@
 """A run with adapters is sampled from, merged for good and exported as the model that it is."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -83,6 +85,17 @@ def test_a_merged_run_is_sampled_from_and_exported(runs, capsys, tmp_path):
   assert texts[0] == texts[1]
   assert main(["export", "hf", str(runs / "merged"), str(tmp_path / "out")]) == 0
   assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_resumed_it_ends_as_unbroken(runs, tmp_path):
+  folder = tmp_path / "broken"
+  shutil.copytree(runs / "adapted", folder)
+  shutil.rmtree(folder / "checkpoints" / "4")
+  words = [f"text={runs / 'text.txt'}", f"run={runs / 'plain'}"]
+  run(load.recipe(f"{runs / 'file.py'}:adapted", words), folder)
+  whole, resumed = params(runs / "adapted", 4), params(folder, 4)
+  for name in whole:
+    np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
 
 
 def test_its_checkpoints_say_what_it_started_from(runs):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from research.data import tokenizers, vocabulary
 from research.data.vocabulary import Vocabulary
+from research.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,4 +41,10 @@ class FromRun:
     return tokenizers.load(self._folder())
 
   def _folder(self) -> pathlib.Path:
-    return pathlib.Path(self.run) / "vocabulary"
+    folder = pathlib.Path(self.run) / "vocabulary"
+    if not folder.is_dir():
+      raise UserError(
+        f"{self.run} holds no vocabulary; give the folder of a run that was trained on text, or "
+        "imported with its tokenizer."
+      )
+    return folder
