@@ -149,7 +149,10 @@ def conll(path, sentences):
 
 
 def test_tags_stand_at_first_tokens_and_long_sentences_lose_no_word(tmp_path, words):
-  long = [(f"word{i}", "B-P" if i % 5 == 0 else "I-P" if i % 5 == 1 else "O") for i in range(40)]
+  long = [
+    (f"w{'o' * (i % 9)}rd{i}", "B-P" if i % 5 == 0 else "I-P" if i % 5 == 1 else "O")
+    for i in range(40)
+  ]
   sentences = [long, [("Ada", "B-P"), ("Lovelace", "I-P"), ("wrote", "O")]] * 3
   source = conll(tmp_path / "a.conll", sentences)
   dataset = data.Tagged(source, words, 32, 1, split=FEW)

@@ -205,7 +205,7 @@ def _cuts(sizes: Sequence[int], room: int, inside: set[int]) -> Iterator[tuple[i
   begin = total = 0
   for i, size in enumerate(sizes):
     total += size
-    if total > room:
+    while total > room:
       stop = next((j for j in range(i, begin, -1) if j not in inside), i)
       yield begin, stop
       begin, total = stop, sum(sizes[stop : i + 1])
