@@ -61,7 +61,7 @@ def gpt(folder: str, after=0, how="term"):
 
 
 def bert(folder: str, after=0, how="term"):
-  words = data.SentencePiece(310, special=data.MARKS)
+  words = data.SentencePiece(300, special=data.MARKS)
   dataset = data.SentencePairs(
     data.Files(f"{folder}/text.txt", separator="\n"),
     words,

@@ -18,7 +18,7 @@ from .outcome import Outcome, Say, judged, spread
 
 FILE = ROOT / "tests" / "faults" / "families.py"
 FAMILIES = ("gpt", "bert", "encoder_decoder", "clip")
-STOPPED, KILLED = 42, -9
+CODES = {"term": 42, "kill": -9}  # with which a stretch ends
 # (steps of a stretch, how it ends), and then to the end. Evaluations are at multiples of 3,
 # checkpoints at multiples of 6.
 STRETCHES = [
@@ -58,22 +58,23 @@ def results(chosen: list[Case], folder: Path) -> Iterator[tuple[str, str]]:
 
   families.write(folder)
   unbroken: dict[str, Path] = {}
-  for i, case in enumerate(chosen):
-    problem = ""
-    if case.family not in unbroken:
-      unbroken[case.family] = folder / case.family
-      problem = _stretch(case.family, folder / case.family, 0, "term", 0)
-    yield str(case), problem or _one(case, folder / f"run-{i}", unbroken[case.family])
+  with fresh.fresh() as processes:
+    for i, case in enumerate(chosen):
+      problem = ""
+      if case.family not in unbroken:
+        unbroken[case.family] = folder / case.family
+        problem = _stretch(processes, case.family, folder / case.family)
+      problem = problem or _one(processes, case, folder / f"run-{i}", unbroken[case.family])
+      yield str(case), problem
 
 
-def _one(case: Case, workdir: Path, unbroken: Path) -> str:
+def _one(processes: fresh.Fresh, case: Case, workdir: Path, unbroken: Path) -> str:
   for steps, how in case.stretches:
-    code = STOPPED if how == "term" else KILLED
-    if problem := _stretch(case.family, workdir, steps, how, code):
+    if problem := _stretch(processes, case.family, workdir, steps, how):
       return problem
   # A model that is counted is counted anew by the second start.
   for _ in range(1 if case.stretches else 2):
-    if problem := _stretch(case.family, workdir, 0, "term", 0):
+    if problem := _stretch(processes, case.family, workdir):
       return problem
   if _content(workdir) != _content(unbroken):
     return "it came to other arrays than an unbroken run"
@@ -84,14 +85,17 @@ def _one(case: Case, workdir: Path, unbroken: Path) -> str:
   return f"its journal is another: {other}"
 
 
-def _stretch(family: str, workdir: Path, after: int, how: str, code: int) -> str:
-  """What was wrong with a stretch that was to end with `code`, or nothing."""
+def _stretch(
+  processes: fresh.Fresh, family: str, workdir: Path, after: int = 0, how: str = "term"
+) -> str:
+  """What was wrong with a stretch that was to end so, or nothing."""
   words = ["run", f"{FILE}:{family}", f"folder={workdir.parent}", "--workdir", str(workdir)]
   words += [f"after={after}"] if after else []
   words += [f"how={how}"] if how != "term" else []
   said = workdir.with_name(f"{workdir.name}.txt")
-  ended = fresh.research(*words, said=said)
-  return "" if ended == code else f"a stretch ended with {ended}:\n{said.read_text()}"
+  ended = processes.research(*words, said=said)
+  expected = CODES[how] if after else 0
+  return "" if ended == expected else f"a stretch ended with {ended}:\n{said.read_text()}"
 
 
 def _content(workdir: Path) -> str:
