@@ -52,29 +52,25 @@ def test_batches_do_not_depend_on_the_threads_that_read_them(folder, first, then
 
 
 @SLOW
-def test_runs_killed_at_random_times_come_to_the_very_bits_of_unbroken_ones():
-  outcome = kills.run(3, 0, quietly)
-  assert outcome.failures == [] and outcome.tried == 6
+def test_a_run_killed_at_random_times_comes_to_the_very_bits_of_an_unbroken_one(tmp_path):
+  _, clip = killing.subjects(tmp_path, STEPS)
+  figures, draw = {"kills within a save": 0}, random.Random(0)
+  all_held(killing.killed(clip, 2, draw, kills.any_time, tmp_path, figures), tried=2)
 
 
 @SLOW
-def test_signals_anywhere_end_a_run_with_a_checkpoint_that_is_gone_on_from(folder, unbroken):
-  gpt, seconds = signals.subject_in(folder, STEPS), {place: [] for place in signals.PLACES}
-  all_held(signals.signalled(gpt, 8, random.Random(0), folder, seconds, unbroken), tried=8)
+def test_signals_end_compiling_writing_and_saving_with_a_checkpoint_too(folder, unbroken):
+  places = ["compiling", "writing", "saving"]
+  gpt, seconds = signals.subject_in(folder, STEPS), {place: [] for place in places}
+  all_held(signals.signalled(gpt, 3, random.Random(0), folder, seconds, unbroken, places), tried=3)
 
 
 @SLOW
 def test_a_fault_in_one_process_ends_all_and_they_come_to_what_undisturbed_ones_do(tmp_path):
-  chosen = [
-    processes.Case(2, "stop", 1, "opening"),
-    processes.Case(2, "abort", 0, "save"),
-    processes.Case(2, "stuck", 0, "evaluation"),
-    processes.Case(2, "exception", 1, "step"),
-  ]
-  all_held(processes.results(chosen, tmp_path, []), tried=4)
+  chosen = [processes.Case(2, "abort", 0, "save"), processes.Case(2, "stuck", 1, "evaluation")]
+  all_held(processes.results(chosen, tmp_path, []), tried=2)
 
 
 @SLOW
-def test_a_run_goes_on_with_fewer_devices_and_with_more_processes(tmp_path):
-  chosen = [((8, 1), (2, 1)), ((1, 2), (1, 4))]
-  all_held(elastic.results(chosen, tmp_path, []), tried=2)
+def test_a_run_of_eight_devices_goes_on_with_two(tmp_path):
+  all_held(elastic.results([((8, 1), (2, 1))], tmp_path, []), tried=1)

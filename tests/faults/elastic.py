@@ -62,7 +62,7 @@ def train(text: Path, workdir: Path, devices: int, processes: int) -> None:
   Raises:
     RuntimeError: it failed.
   """
-  words = ("gpt", f"text={text}", f"steps={STEPS}", "pause=0.0", "sharding=fsdp", "keep=9")
+  words = ("gpt", f"text={text}", f"steps={STEPS}", "pause=0.0", "sharding=fsdp", "keep.newest=9")
   if processes == 1:
     command = research(*words, workdir=workdir, devices=devices)
   else:
