@@ -146,5 +146,11 @@ def _that_differ(experiment: Experiment, changes: dict[str, Any]) -> dict[str, A
 
 
 def bare(experiment: Experiment) -> Experiment:
-  """Without what only writes, samples and baselines, and without another run to start from."""
-  return dataclasses.replace(experiment, samples=None, baselines={}, init_from=None)
+  """The model as it is made: without what only writes, another run to start from, and adapters.
+
+  All of it is trained, so that all of its gradient can be compared.
+  """
+  groups = getattr(experiment.optimizer, "groups", None)
+  if groups is not None and groups.frozen:
+    experiment = override(experiment, {"optimizer.groups.frozen": ()})
+  return dataclasses.replace(experiment, samples=None, baselines={}, init_from=None, adapters=None)
