@@ -125,6 +125,9 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
     journal.note(f"{experiment.name}: {parameters:,} parameters, {describe_devices()}")
     if start:
       journal.note(f"resumed at step {start} of {experiment.steps}")
+    for source in sources.values():
+      if note := getattr(source, "note", ""):
+        journal.note(note)
     for told in warm_start.origin(checkpoints.about).values() if not start else ():
       journal.note(f"starts from {told}")
     if hasattr(experiment.data, "prepare"):

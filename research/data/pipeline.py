@@ -54,7 +54,7 @@ AHEAD = 8  # batches ready before they are asked for
 
 
 class Source(Protocol):
-  """Examples addressed by number."""
+  """Examples addressed by number. One may have a `note`, a line that its user should read."""
 
   def __len__(self) -> int:
     """How many examples an epoch has; the same in every epoch."""
