@@ -46,12 +46,14 @@ def fresh() -> Iterator[Fresh]:
     text=True,
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
+    start_new_session=True,
   )
   try:
     yield Fresh(server)
-  finally:
-    server.stdin.close()
+  finally:  # with the child that may be at work where the block ends early
+    os.killpg(server.pid, signal.SIGKILL)
     server.wait()
+    server.stdin.close()
     server.stdout.close()
 
 
