@@ -1,8 +1,8 @@
 """SIGTERM and SIGINT at random times: compiling, training, evaluating, writing text, saving.
 
 Held is: the run ends within ten seconds with exit code 42 and a checkpoint of the step that it says
-it stopped at; a second signal ends it at once. Started again, it comes to the arrays and batches of
-an unbroken run.
+it stopped at, or the one that it would have gone on from; a second signal ends it at once. Started
+again, it comes to the arrays and batches of an unbroken run.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ def _one(
   programs = {}
   if place.fresh:
     programs["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
+  before = runs.newest(workdir)
   with subject.start(workdir, **programs) as command:
     if command.until(lambda: place.begins(command, workdir)):
       command.until(lambda: False, draw.uniform(0, place.seconds))
@@ -144,7 +145,9 @@ def _one(
   if code == 0:
     return None, ""
   problem = (
-    _left(command, code, number) if twice and code != STOPPED else _kept(command, code, workdir)
+    _left(command, code, number)
+    if twice and code != STOPPED
+    else _kept(command, code, workdir, before)
   )
   # Two signals are heard as one where the second comes before Python has looked for the first.
   limit = AT_ONCE if twice and code != STOPPED else LIMIT
@@ -159,10 +162,12 @@ def _left(command: Command, code: int | None, number: signal.Signals) -> str:
   return "" if code in by_signal else f"it ended with {code}:\n{command.text}"
 
 
-def _kept(command: Command, code: int | None, workdir: Path) -> str:
-  """What is wrong with a run that was told to end."""
+def _kept(command: Command, code: int | None, workdir: Path, before: int | None) -> str:
+  """What is wrong with a run that was told to end, where `before` was the newest checkpoint."""
   if code != STOPPED:
     return f"it ended with {code}:\n{command.text}"
+  if not command.find(killing.BEGUN):  # nothing was begun that would have to be saved
+    return "" if runs.newest(workdir) == before else f"step {before} is gone"
   said = command.find(r"stopped at step (\d+) with a checkpoint")
   step = int(said[1]) if said else None
   if step is None or runs.newest(workdir) != step:
