@@ -113,6 +113,11 @@ class Checkpoints:
     except Exception as error:
       self._failed(error)
 
+  def scored(self, step: int, values: Mapping[str, float]) -> None:
+    """Remembers what a step scored ("evaluation.measure" -> value), for `Keep` to choose by."""
+    if distributed.first():
+      self.steps.scored(step, values)
+
   def owed(self) -> bool:
     """Whether the last save has failed, so that the next step is to be saved."""
     if self.saving is not None and self._written():

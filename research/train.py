@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -106,6 +107,8 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
 
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", experiment.keep, about)
   if stopping():  # nothing was begun that would have to be saved
+    if distributed.first():
+      print("stopped before it went on; the same command does", file=sys.stderr)
     return Finished(checkpoints.latest() or 0, {}, complete=False)
   start, state = checkpoints.restore_newest(program.abstract) or first()
   if start:  # what the arrays came from stays, wherever that is now
@@ -132,7 +135,7 @@ def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) 
       journal.note(f"starts from {told}")
     if hasattr(experiment.data, "prepare"):
       vocabulary = _words_and_baselines(experiment, workdir, journal, fresh=not start)
-    looks = Looks(experiment, totals, write, journal, checkpoints.steps.scored)
+    looks = Looks(experiment, totals, write, journal, checkpoints.scored)
     skipped = Skipped(
       experiment.guard,
       workdir / FOLDER,

@@ -145,7 +145,7 @@ def test_what_is_best_or_pinned_or_a_multiple_stays(tmp_path):
   with Checkpoints(tmp_path, keep) as checkpoints:
     for step, loss in enumerate(losses, 1):
       checkpoints.save(step, numbered(step))
-      checkpoints.steps.scored(step, {"heldout.loss": loss, "heldout.accuracy": 1 / loss})
+      checkpoints.scored(step, {"heldout.loss": loss, "heldout.accuracy": 1 / loss})
       if step == 3:
         checkpoints.wait()
         checkpoints.steps.pin(3, pinned=True)
