@@ -45,7 +45,7 @@ FAULTS = {  # the one check that each breaks, and what the message has to say
   "dropout_off": ("dropout", "the loss of a step is the same as with 0"),
   "unscaled_dropout": ("dropout", "not multiplied by 1 / "),
   "dropout_in_evaluation": ("dropout", "without a key the loss changes"),
-  "data_by_process": ("resume", "arrays differ"),
+  "data_by_process": ("resume", "the data has changed since"),
 }
 exhaustive = pytest.mark.skipif(
   "RESEARCH_EXHAUSTIVE" not in os.environ,
