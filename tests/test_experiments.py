@@ -57,7 +57,14 @@ def test_no_golden_text_is_left_over():
   assert {p.stem for p in GOLDEN.glob("*.txt")} == {p.stem for p in FILES}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+# One of each kind of model; the others take their turn with the slow ones.
+QUICK = {"bert", "clip", "classification", "names", "ngram", "transformer"}
+
+
+@pytest.mark.parametrize(
+  "path",
+  [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem not in QUICK)) for p in FILES],
+)
 def test_the_small_twin_runs_and_reports(path, tmp_path, capsys):
   words = ["sharding.mesh.data=1", "sharding.mesh.fsdp=-1"]
   smoke = load.recipe(f"{path}:smoke").experiment()

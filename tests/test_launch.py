@@ -275,12 +275,13 @@ def test_help_and_no_arguments_explain(capsys):
 
 
 def test_launching_knows_shells_and_not_models():
-  """Of the library: files to experiments, mistakes, and how processes find one another."""
+  """Of the library: files to experiments, mistakes, how processes find one another, their steps."""
   for path in (ROOT / "launch").glob("*.py"):
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "research":
         parts = node.module.split(".")[1:] or [alias.name for alias in node.names]
-        assert set(parts) <= {"load", "errors", "secrets", "cluster", "distributed"}, path
+        known = {"load", "errors", "secrets", "cluster", "distributed", "retention", "steps"}
+        assert set(parts) <= known, path
       if isinstance(node, ast.Call):
         assert "shell" not in [keyword.arg for keyword in node.keywords], path
 
