@@ -1,4 +1,4 @@
-"""Checkpoints on Orbax: the state under plain names, one layer at a time, restored strictly.
+"""Checkpoints: the state under plain names, one layer at a time, restored strictly.
 
 With every step stands what its arrays were when it was saved: names, dtypes, shapes, fingerprints.
 What does not match them is damaged, and is moved to `quarantine` beside the steps.
@@ -7,27 +7,23 @@ What does not match them is damaged, and is moved to `quarantine` beside the ste
 from __future__ import annotations
 
 import contextlib
-import gc
-import json
-import logging
-import os
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 
 from research import distributed
+from research.array_files import ArrayFiles, reason, words_of
 from research.errors import IntegrityError, RunError, UserError
 from research.fingerprint import Manifest, fingerprints, manifest, read_manifest
 from research.retention import Keep
 from research.stacking import restack, unstack
 from research.steps import QUARANTINE, Steps
 
+FOLDER = "checkpoints"  # of a run
 TRIES = 3  # saves that may fail in a row
 
 
@@ -56,9 +52,7 @@ class Checkpoints:
     self.saving: int | None = None
     self._newest: int | None = None
     self._fingerprints = jax.jit(fingerprints)
-    self._orbax = _open()
-    for name in ("absl", "asyncio"):  # they print, over pages, what Orbax raises too
-      logging.getLogger(name).setLevel(logging.CRITICAL)
+    self._files = ArrayFiles()
 
   def __enter__(self) -> Checkpoints:
     return self
@@ -71,7 +65,7 @@ class Checkpoints:
     elif jax.process_count() == 1:
       with contextlib.suppress(Exception):
         self._settle()
-        self._orbax.close()
+        self._files.close()
 
   def latest(self) -> int | None:
     """The newest step, or None when nothing was saved."""
@@ -105,11 +99,10 @@ class Checkpoints:
     try:
       if distributed.first():
         self.steps.make_room(sum(x.size * jnp.dtype(x.dtype).itemsize for x in flat.values()))
-      args = ocp.args.PyTreeSave(_nested(flat))
       about = {**self.about, "step": str(step)}
       contents = manifest(flat, jax.device_get(self._fingerprints(flat)), about)
       self.saving = self._newest = step
-      self._orbax.save(self.steps.draft(step), args=args, custom_metadata=contents)
+      self._files.write(self.steps.draft(step), flat, contents)
     except Exception as error:
       self._failed(error)
 
@@ -177,8 +170,7 @@ class Checkpoints:
       self._check(wanted, {k: v for k, v in stored.items() if not under or k in wanted}, step)
       self._check_data(about, step)
       try:
-        with _quiet():
-          restored = self._read(wanted, step, partial=bool(under))
+        restored = self._files.read(self.steps.path(step), wanted, partial=bool(under))
       except Exception as error:
         raise self._damage(step, error) from error
     found = jax.device_get(self._fingerprints(restored))
@@ -195,15 +187,29 @@ class Checkpoints:
     Raises:
       IntegrityError: files are missing or damaged.
     """
-    path = self.steps.path(step) / "_CHECKPOINT_METADATA"
     try:
       self.steps.check(step)
-      found = read_manifest(json.loads(path.read_text(encoding="utf-8"))["custom_metadata"])
+      found = read_manifest(words_of(self.steps.path(step)))
     except Exception as error:
       raise self._damage(step, error) from error
     if found.about["step"] != str(step):
       raise self._damage(step, f"it is of step {found.about['step']}")
     return found
+
+  def arrays(self, step: int, under: str) -> dict[str, jax.Array]:
+    """All that was saved under a part of the state, for example "params", by name on one device.
+
+    Raises:
+      UserError: no such step.
+      IntegrityError: files are missing or damaged.
+    """
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = {
+      name.removeprefix(f"{under}/"): jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+      for name, x in self.stored(self.chosen(step)).arrays.items()
+      if name.startswith(f"{under}/")
+    }
+    return unstack(self.restore(like, step, under=under))
 
   def close(self) -> None:
     """Waits for the last save.
@@ -213,25 +219,25 @@ class Checkpoints:
     """
     try:
       self._settle()
-      self._orbax.close()
+      self._files.close()
     except Exception as error:
       raise IntegrityError(
-        f"the last checkpoint could not be written to {self.folder}: {_reason(error)}."
+        f"the last checkpoint could not be written to {self.folder}: {reason(error)}."
       ) from error
     if self.failures:
       raise IntegrityError(f"the last checkpoint could not be written to {self.folder}.")
 
   def _written(self) -> bool:
-    """Whether Orbax is done with the last save, well or not."""
+    """Whether the files of the last save are there, or never will be."""
     try:
-      self._orbax.check_for_errors()
+      self._files.check()
     except Exception as error:
       self._failed(error)
     return self.saving is not None and self.steps.draft(self.saving).exists()
 
   def _settle(self) -> None:
     """Waits until it is known how the last save ended, and makes a step of it."""
-    self._orbax.wait_until_finished()
+    self._files.wait()
     if self.saving is not None:
       if distributed.first():
         self.steps.commit(self.saving)
@@ -239,28 +245,16 @@ class Checkpoints:
 
   def _failed(self, error: Exception) -> None:
     self.failures, self.saving, self._newest = self.failures + 1, None, None
-    told = f"a checkpoint could not be written to {self.folder}: {_reason(error)}"
+    told = f"a checkpoint could not be written to {self.folder}: {reason(error)}"
     if distributed.several():  # which others need not know of: all start again
       raise RunError(told) from error
-    with contextlib.suppress(Exception):  # a save can go wrong in several of Orbax's threads
-      self._orbax.close()
-    self._orbax = _open()
+    self._files.renew()
     if self.failures == TRIES:
       raise IntegrityError(f"{told}; that was the {TRIES}rd time in a row.") from error
     print(f"warning: {told}; the next step is saved instead", file=sys.stderr)
 
-  def _damage(self, step: int, reason: Any) -> IntegrityError:
-    return IntegrityError(f"{self.steps.path(step)} is damaged: {_reason(reason)}.")
-
-  def _read(self, wanted: dict[str, Any], step: int, partial: bool) -> dict[str, Any]:
-    places = {
-      name: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape, dtype=x.dtype)
-      for name, x in wanted.items()
-    }
-    args = ocp.args.PyTreeRestore(
-      item=_nested(wanted), restore_args=_nested(places), partial_restore=partial
-    )
-    return _flat(self._orbax.restore(self.steps.path(step), args=args))
+  def _damage(self, step: int, cause: Any) -> IntegrityError:
+    return IntegrityError(f"{self.steps.path(step)} is damaged: {reason(cause)}.")
 
   def _check(self, wanted: dict[str, Any], stored: dict[str, Any], step: int) -> None:
     """Orbax casts dtypes and ignores what is absent; we compare first, and say what differs."""
@@ -289,55 +283,13 @@ class Checkpoints:
       )
 
 
-def _open() -> ocp.AsyncCheckpointer:
-  # A folder that Orbax makes in the background, and the disk refuses, is waited for 300 seconds.
-  options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
-  # Weights hardly compress (by 8 %), and what is compressed is read at a third of the speed.
-  handler = ocp.PyTreeCheckpointHandler(use_compression=False)
-  return ocp.AsyncCheckpointer(handler, async_options=options)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Of many arrays that cannot be read, Orbax raises the first; the others come up as noise."""
-  before = sys.unraisablehook
-  sys.unraisablehook = lambda _: None
-  try:
-    yield
-  except Exception:
-    gc.collect()  # while nobody listens
-    raise
-  finally:
-    sys.unraisablehook = before
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-  tree: dict[str, Any] = {}
-  for name, leaf in flat.items():
-    *folders, last = name.split("/")
-    node = tree
-    for folder in folders:
-      node = node.setdefault(folder, {})
-    node[last] = leaf
-  return tree
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-  tree = getattr(tree, "tree", tree) if not isinstance(tree, dict) else tree
-  flat = {}
-  for key, value in tree.items():
-    name = f"{prefix}{key}"
-    flat.update(_flat(value, f"{name}/") if isinstance(value, dict) else {name: value})
-  return flat
+def of_run(workdir: Path) -> Checkpoints:
+  """Those of a run, to be read; UserError where it has none."""
+  checkpoints = Checkpoints(Path(workdir) / FOLDER)
+  if not checkpoints.steps.all():
+    raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
+  return checkpoints
 
 
 def _say(leaf: Any) -> str:
   return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
-
-
-def _reason(error: Any) -> str:
-  """The cause in at most 200 letters; TensorStore tells it by number, after much else."""
-  if number := re.search(r"os_error_code='(\d+)'", str(error)):
-    return os.strerror(int(number.group(1)))
-  line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-  return line if len(line) <= 200 else f"{line[:120]} ... {line[-75:]}"

@@ -7,14 +7,12 @@ import shutil
 from pathlib import Path
 
 import jax
+from flax.traverse_util import unflatten_dict
 
 from research import checkpoint, disk, record, secrets
 from research.errors import UserError
 from research.experiment import override
-from research.hf.folder import appearing, nested
-from research.mesh import Sharding
-from research.sharding import Layout
-from research.stacking import unstack
+from research.hf.folder import appearing
 
 KEPT = ("vocabulary", "labels.json", "hugging_face")  # what others read beside the weights
 
@@ -46,26 +44,13 @@ def merge_run(workdir: Path, path: Path, step: int | None = None) -> None:
       elif source.is_file():
         shutil.copyfile(source, temporary / name)
     under = "params" if experiment.average is None else "average"
-    step, flat = _read(Path(workdir) / "checkpoints", step, under)
-    params = jax.jit(experiment.adapters.merged)(nested(flat))
-    with checkpoint.Checkpoints(temporary / "checkpoints") as checkpoints:
+    with checkpoint.of_run(workdir) as checkpoints:
+      step = checkpoints.chosen(step)
+      flat = checkpoints.arrays(step, under)
+    params = jax.jit(experiment.adapters.merged)(unflatten_dict(flat, sep="/"))
+    with checkpoint.Checkpoints(temporary / checkpoint.FOLDER) as checkpoints:
       checkpoints.save(step, {under: params})
     overrides = {**about["overrides"], **{name: repr(value) for name, value in changes.items()}}
     written = {**about, "overrides": overrides, "description": secrets.describe(plain.describe())}
     written["command"] = f"research merge {workdir} --workdir {path}"
     disk.replace(temporary / "experiment.json", json.dumps(written, indent=1))
-
-
-def _read(folder: Path, step: int | None, under: str) -> tuple[int, dict[str, jax.Array]]:
-  """The step, and its parameters by name on one device."""
-  if not folder.is_dir():
-    raise UserError(f"{folder.parent} has no checkpoint yet; run the experiment first.")
-  whole = Layout(Sharding().make_mesh(jax.devices()[:1]), ()).replicated
-  with checkpoint.Checkpoints(folder) as checkpoints:
-    chosen = checkpoints.chosen(step)
-    like = {
-      name.removeprefix(f"{under}/"): jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
-      for name, x in checkpoints.stored(chosen).arrays.items()
-      if name.startswith(f"{under}/")
-    }
-    return chosen, unstack(checkpoints.restore(like, chosen, under=under))

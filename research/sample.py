@@ -126,9 +126,6 @@ def continuations(
 
 def open_params(experiment: Experiment, workdir: Path, step: int | None = None) -> Any:
   """The parameters of a checkpoint, the newest by default, on one device; averaged ones first."""
-  folder = Path(workdir) / "checkpoints"
-  if not folder.is_dir():
-    raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
   tokens, key = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.random.key(0)
   boxed = jax.eval_shape(experiment.model.init, key, tokens)["params"]
   adapters = experiment.adapters
@@ -139,13 +136,10 @@ def open_params(experiment: Experiment, workdir: Path, step: int | None = None) 
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.replicated),
     nn.meta.unbox(boxed),
   )
-  checkpoints = checkpoint.Checkpoints(folder)
-  try:
-    under = "params" if experiment.average is None else "average"
+  under = "params" if experiment.average is None else "average"
+  with checkpoint.of_run(workdir) as checkpoints:
     params = checkpoints.restore(like, step, under=under)
-    return params if adapters is None else jax.jit(adapters.merged)(params)
-  finally:
-    checkpoints.close()
+  return params if adapters is None else jax.jit(adapters.merged)(params)
 
 
 def counted(

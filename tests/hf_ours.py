@@ -8,10 +8,10 @@ import flax.linen as nn
 import hf_cases
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from safetensors.numpy import save_file
 
 from research import generate, hf
-from research.hf.folder import nested
 from research.nn.cross_entropy import unembed
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "hf.npz")
@@ -43,7 +43,7 @@ def parameters(kind, model, weights):
   for tensor in hf.FAMILIES[kind].tensors(model):
     if tensor.theirs in weights:
       flat |= tensor.read(weights[tensor.theirs])
-  return nested(flat)
+  return unflatten_dict(flat, sep="/")
 
 
 def decoder(model, given):

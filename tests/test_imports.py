@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
   {"errors", "memory", "secrets", "disk", "watchdog"},
   {"cluster", "guard", "init_from", "retention"},
-  {"distributed", "steps"},
+  {"distributed", "steps", "array_files"},
   {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking"},
   {"mesh"},
   {"nn", "feed"},

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from research import optim
 from research.errors import UserError
@@ -42,23 +43,13 @@ OPTIMIZERS = [
 by_name = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 
 
-def nested(flat):
-  tree = {}
-  for name, leaf in flat.items():
-    *folders, last = name.split("/")
-    node = tree
-    for folder in folders:
-      node = node.setdefault(folder, {})
-    node[last] = leaf
-  return tree
-
-
 def looped(seed, scale=1.0):
   """Random numbers shaped as the parameters of a small model."""
   random = np.random.default_rng(seed)
   flat = {"embed/table": (V, D), "final_norm/scale": (D,)}
   flat |= {f"blocks/{i}/{name}": s for i in range(LAYERS) for name, s in SHAPES.items()}
-  return nested({n: jnp.asarray(random.normal(0, scale, s), "float32") for n, s in flat.items()})
+  flat = {name: jnp.asarray(random.normal(0, scale, s), "float32") for name, s in flat.items()}
+  return unflatten_dict(flat, sep="/")
 
 
 def scanned(tree, period=1):

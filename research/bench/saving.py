@@ -1,12 +1,14 @@
 """What checkpoints cost: training while one is written, fingerprints, and reading one back.
 
 Rounds are interleaved: some steps with a save at their beginning, as many without; a checkpoint
-read, then the same bytes by safetensors from the same disk.
+read, then the same bytes by safetensors from the same disk, each from the disk itself, as after a
+restart of the machine, and once more from the memory in which the system keeps what it has read.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -83,9 +85,12 @@ def run(options: argparse.Namespace) -> int:
     names = _write(peer, unstack(state))
     state = None
     for _ in range(options.rounds):
-      measure("restore", lambda: jax.block_until_ready(checkpoints.restore(like)))
-      if names:
-        measure("safetensors", lambda: _read(peer))
+      for kind in ("cold", "warm"):
+        if kind == "cold":
+          _forget(Path(folder))
+        measure(f"{kind} restore", lambda: jax.block_until_ready(checkpoints.restore(like)))
+        if names:
+          measure(f"{kind} safetensors", lambda: _read(peer))
     checkpoints.close()
   _print(size.name, total, {name: statistics.median(values) for name, values in seconds.items()})
   return 0
@@ -99,6 +104,15 @@ def _write(path: Path, arrays: dict[str, jax.Array]) -> bool:
     return False
   save_file({name: np.asarray(x) for name, x in arrays.items()}, path)
   return True
+
+
+def _forget(folder: Path) -> None:
+  """Has the system forget what it keeps in memory of the files in a folder."""
+  for path in folder.rglob("*"):
+    if path.is_file():
+      with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _read(path: Path) -> Any:
@@ -124,11 +138,13 @@ def _print(size: str, total: int, median: dict[str, float]) -> None:
     f"of {EVERY} steps": f"{100 * median['extra'] / (EVERY * median['step']):.1f} %",
     "fingerprints": f"{median['fingerprints']:.3f} s",
     "of a save": f"{100 * median['fingerprints'] / max(median['written'], save):.1f} %",
-    "restored and verified": f"{megabytes / median['restore']:,.0f} MB/s",
   }
-  if "safetensors" in median:
-    lines["safetensors, not verified"] = f"{megabytes / median['safetensors']:,.0f} MB/s"
-    lines["ours to theirs"] = f"{median['safetensors'] / median['restore']:.2f}"
+  for kind, source in (("cold", "the disk"), ("warm", "memory")):
+    ours, theirs = median[f"{kind} restore"], median.get(f"{kind} safetensors")
+    lines[f"restored from {source}, verified"] = f"{megabytes / ours:,.0f} MB/s"
+    if theirs:
+      lines[f"safetensors from {source}, not verified"] = f"{megabytes / theirs:,.0f} MB/s"
+      lines["  ours to theirs" + " " * (kind == "warm")] = f"{theirs / ours:.2f}"
   for name, value in lines.items():
     table.add_row(name, value)
   rich.console.Console(width=100).print(table)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from research.errors import UserError, nearest
 from research.hf import tensors
@@ -144,7 +145,7 @@ def _params(folder: Path, family: Family, model: Any, entries: Mapping[str, Any]
           f"{CONFIG})."
         )
       flat[path] = array
-  return nested(flat)
+  return unflatten_dict(flat, sep="/")
 
 
 def _more(names: list[str]) -> str:
@@ -269,15 +270,3 @@ def appearing(folder: Path) -> Iterator[Path]:
 def _check_free(folder: Path) -> None:
   if folder.exists() or folder.is_symlink():
     raise UserError(f"{folder} exists already; give a path where nothing is.")
-
-
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """ "a/b/c" -> array as dicts in dicts."""
-  tree: dict[str, Any] = {}
-  for name, leaf in flat.items():
-    *parts, last = name.split("/")
-    node = tree
-    for part in parts:
-      node = node.setdefault(part, {})
-    node[last] = leaf
-  return tree

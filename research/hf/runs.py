@@ -17,15 +17,11 @@ import numpy as np
 from research import checkpoint, record, sample
 from research.data import HuggingFace, vocabulary
 from research.errors import UserError
-from research.fingerprint import read_manifest
 from research.hf import folder, tensors
 from research.hf import vocabulary as tokenizers
 from research.load import Recipe
-from research.mesh import Sharding
 from research.models import BERT, CLIP, GPT, Transformer, ViT
 from research.retention import Keep
-from research.sharding import Layout
-from research.stacking import unstack
 
 SOURCE, NAMES, WORDS = "hugging_face", "tensors.json", "vocabulary"
 EXPERIMENT = Path(__file__).with_name("imported.py")
@@ -132,30 +128,7 @@ def _tokens(model: Any, words: Any) -> dict[str, Any]:
 
 def _params(experiment: Any, workdir: Path) -> dict[str, np.ndarray]:
   """ "a/b/c" -> array of all parameters in the newest checkpoint; averaged ones first."""
-  place = Path(workdir) / "checkpoints"
-  if not place.is_dir():
-    raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
   under = "params" if experiment.average is None else "average"
-  checkpoints = checkpoint.Checkpoints(place)
-  try:
-    step = checkpoints.latest()
-    if step is None:
-      raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
-    whole = Layout(Sharding().make_mesh(jax.devices()[:1]), ()).replicated
-    like = {
-      name.removeprefix(f"{under}/"): jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
-      for name, x in _manifest(place / str(step)).items()
-      if name.startswith(f"{under}/")
-    }
-    params = checkpoints.restore(folder.nested(like), step, under=under)
-  finally:
-    checkpoints.close()
-  return {name: np.asarray(x) for name, x in unstack(params).items()}
-
-
-def _manifest(step: Path) -> dict[str, Any]:
-  try:
-    contents = json.loads((step / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))
-    return read_manifest(contents["custom_metadata"]).arrays
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(f"{step} is damaged ({error}); export another checkpoint.") from error
+  with checkpoint.of_run(workdir) as checkpoints:
+    flat = checkpoints.arrays(checkpoints.latest(), under)
+  return {name: np.asarray(x) for name, x in flat.items()}

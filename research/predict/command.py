@@ -62,7 +62,7 @@ def _file(predictor: Any, run: Opened, options: argparse.Namespace) -> int:
   path = reading.expanded(options.input)
   about = {
     "run": str(Path(options.workdir).resolve()),
-    "step": options.step,
+    "step": run.step,
     "input": task_rows.contents(path),
   }
   entries = predictor.inputs(str(path))

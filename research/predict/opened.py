@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from research import record, sample
+from research import checkpoint, record, sample
 from research.data.labels import FILE, Labels
 from research.data.pipeline import epoch
 from research.data.task_rows import Rows
@@ -25,7 +25,8 @@ class Opened:
     workdir: the folder.
     dataset, model, objective, evals: of its experiment.
     vocabulary: that it was trained with.
-    params: of a checkpoint.
+    step: of the checkpoint.
+    params: that it holds.
   """
 
   def __init__(self, workdir: Path, step: int | None = None):
@@ -37,7 +38,9 @@ class Opened:
     experiment, _ = record.open_run(workdir)
     self.workdir, self.dataset, self.evals = Path(workdir), experiment.data, experiment.evals
     self.model, self.objective = experiment.model, experiment.objective
-    self._experiment, self._step = experiment, step
+    self._experiment = experiment
+    with checkpoint.of_run(self.workdir) as checkpoints:
+      self.step = checkpoints.chosen(step)
 
   @functools.cached_property
   def vocabulary(self) -> Any:
@@ -45,7 +48,7 @@ class Opened:
 
   @functools.cached_property
   def params(self) -> Any:
-    return sample.open_params(self._experiment, self.workdir, self._step)
+    return sample.open_params(self._experiment, self.workdir, self.step)
 
   def labels(self) -> Labels:
     """Those that it was trained with."""
