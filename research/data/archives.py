@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import stat
 import struct
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -30,9 +31,9 @@ OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # What readers raise where an archive is not what it should be.
 DAMAGED = (
-  tar.Broken, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError,
-  LookupError, ArithmeticError, RuntimeError, MemoryError,
-)  # fmt: skip
+  *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+  *(EOFError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _read_tar(stream: _Counted, unpacking: _Unpacking) -> None:
     if member.kind == tar.FOLDER:
       unpacking.add_folder()
     elif member.kind == tar.FILE:
-      unpacking.add_file(member, member.size)
+      unpacking.add_file(member.contents, member.size)
     else:
       raise unpacking.refuse("is a link, a device or a file with holes; pack the files themselves")
 

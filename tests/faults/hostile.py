@@ -194,7 +194,7 @@ def _odd(kind: int) -> zipfile.ZipInfo:
 NAMES = {
   "climbing": "../evil.txt",
   "climbing from within": "a/../../evil.txt",
-  "absolute": "/tmp/research-evil.txt",  # noqa: S108 (it is never written)
+  "absolute": "/nowhere/evil.txt",
   "backslashes": "..\\..\\evil.txt",
   "a drive": "C:/evil.txt",
   "a device of Windows": "NUL.txt",
