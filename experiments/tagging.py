@@ -19,16 +19,11 @@ WNUT-17 (3,394 sentences) does not find its rare entities from scratch: F1 0.005
 set after 400 steps. It needs a body that was pre-trained.
 """
 
-from research import Eval, Experiment, InitFrom, data, model_of, models, objectives, optim
+import dataclasses
 
-SIZES = {
-  "tiny": (2, 128),
-  "mini": (4, 256),
-  "small": (4, 512),
-  "medium": (8, 512),
-  "base": (12, 768),
-  "large": (24, 1024),
-}
+import bert
+
+from research import Eval, Experiment, InitFrom, data, model_of, models, objectives, optim
 
 
 def experiment(
@@ -44,20 +39,9 @@ def experiment(
   steps=1_500,
   peak=5e-5,
 ):
-  depth, width = SIZES[size]
-  body = (
-    model_of(start).clone(dropout=0.1)
-    if start
-    else models.BERT(
-      vocab_size=30_528,
-      max_length=length,
-      width=width,
-      depth=depth,
-      heads=width // 64,
-      dropout=0.1,
-      dtype="bfloat16",
-    )
-  )
+  pretraining = bert.experiment(vocabulary, size=size, length=length)
+  body = model_of(start).clone(dropout=0.1) if start else pretraining.model
+  words = data.FromRun(start) if start else pretraining.data.tokenizer
   given = {
     name: data.CoNLL(path, scheme)
     for name, path in {"train": train, "heldout": heldout, "test": test}.items()
@@ -68,14 +52,14 @@ def experiment(
     name="tagging",
     data=data.Tagged(
       **given,
-      tokenizer=data.FromRun(start) if start else data.HuggingFace(vocabulary),
+      tokenizer=words,
       length=length,
       types=types,
     ),
     model=models.Tagger(body, 2 * types + 1, dropout=0.1),
     objective=tags,
-    optimizer=optim.AdamW(
-      optim.Linear(peak, warmup=steps // 10), eps=1e-6, weight_decay=0.01, clip=1.0
+    optimizer=dataclasses.replace(
+      pretraining.optimizer, learning_rate=optim.Linear(peak, warmup=steps // 10)
     ),
     init_from=InitFrom(
       start, parts=(("body/", ""),), new=("^head/",), unused=("_head/", "pooler", "unembed")
@@ -97,6 +81,7 @@ def small(train, heldout="", test="", types=4, scheme="IOB2", vocab_size=4_000, 
       "data.tokenizer": data.SentencePiece(vocab_size, special=data.MARKS),
       "model.body.vocab_size": vocab_size,
       "model.body.dtype": "float32",
+      "model.body.remat": "none",
       "optimizer.learning_rate.peak": 1e-3,
     },
   )
