@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import mistakes
-from .forks import ROOT, SECONDS, Ended, forks
+from .forks import ROOT, Ended, Limits, forks
 from .mistakes import Mistake
 from .outcome import Outcome, Say, judged, spread
 
@@ -100,7 +100,7 @@ def judge(mistake: Mistake, folder: Path, ended: Ended) -> str:
     return f"does not say {missing}, but {last}"
   if compiled:
     return f"{compiled} programs were compiled before it was told"
-  if ended.seconds > SECONDS:
+  if ended.seconds > Limits().seconds:
     return f"told after {ended.seconds:.1f} s"
   if any(folder.rglob("metrics.jsonl")) and not mistake.ran:
     return "a run was begun"

@@ -16,15 +16,31 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
-SECONDS = 5  # of processor time, after which a child counts as hanging
-PATIENCE = 60  # seconds on the clock after which it does: the machine may be busy
-MEMORY = 2 << 30  # bytes that it may have beyond what it was born with
+LIBRARIES = ("jax", "flax", "optax", "grain", "PIL.Image", "tokenizers", "sentencepiece")
+ROOMS = ("cli", "commands", "load", "record", "train", "report", "sample", "explain", "data")
+ROOMS += ("models", "objectives", "optim", "verify", "preflight", "lock")
+ALL = (*LIBRARIES, *(f"research.{room}" for room in ROOMS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """What a child may use.
+
+  Attributes:
+    patience: seconds on the clock after which it counts as hanging: the machine may be busy.
+    seconds: of processor time after which it does, or None.
+    memory: bytes beyond what it was born with, or None.
+  """
+
+  patience: int = 60
+  seconds: int | None = 5
+  memory: int | None = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +48,7 @@ class Ended:
   """How a child ended.
 
   Attributes:
-    code: its exit code, or minus the signal that killed it.
+    code: its exit code, or minus the signal that killed it; SIGALRM ends the patience.
     answer: what its function returned, None where it did not come to that.
     said: its stdout and stderr.
     seconds: of processor time.
@@ -54,15 +70,16 @@ class Ended:
 class Forks:
   """Runs functions in children; use inside `forks()`."""
 
-  def __init__(self, server: subprocess.Popen[str], scratch: Path):
-    self._server, self._scratch = server, scratch
+  def __init__(self, server: subprocess.Popen[str], scratch: Path, limits: Limits):
+    self._server, self.scratch, self._limits = server, scratch, dataclasses.asdict(limits)
 
   def run(self, function: str, *args: Any, folder: Path | None = None) -> Ended:
     """What became of "module:function" called with `args` (JSON), inside `folder`."""
-    paths = {name: str(self._scratch / name) for name in ("answer", "said")}
+    paths = {name: str(self.scratch / name) for name in ("answer", "said")}
     for path in paths.values():
       Path(path).unlink(missing_ok=True)
-    order = {"function": function, "args": args, "folder": str(folder or self._scratch), **paths}
+    order = {"function": function, "args": args, "folder": str(folder or self.scratch), **paths}
+    order["limits"] = self._limits
     self._server.stdin.write(json.dumps(order) + "\n")
     self._server.stdin.flush()
     code, seconds = json.loads(self._server.stdout.readline())
@@ -76,33 +93,41 @@ class Forks:
 
 
 @contextmanager
-def forks() -> Iterator[Forks]:
-  """A server for the block, with one device, whatever this process has."""
+def forks(
+  modules: Sequence[str] = ALL, limits: Limits = Limits(), **environment: str
+) -> Iterator[Forks]:
+  """A server for the block, with one device, whatever this process has.
+
+  Args:
+    modules: that it imports for its children.
+    limits: of each child.
+    environment: variables of theirs.
+  """
   with tempfile.TemporaryDirectory() as scratch:
     server = subprocess.Popen(
-      [sys.executable, "-W", "ignore", "-m", "tests.faults.forks"],
+      [sys.executable, "-W", "ignore", "-m", "tests.faults.forks", *modules],
       cwd=ROOT,
-      env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
+      env=os.environ
+      | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+      | environment,
       text=True,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
+      start_new_session=True,
     )
     try:
-      yield Forks(server, Path(scratch))
-    finally:
-      server.stdin.close()
+      yield Forks(server, Path(scratch), limits)
+    finally:  # with the child that may be at work where the block ends early
+      os.killpg(server.pid, signal.SIGKILL)
       server.wait()
+      server.stdin.close()
       server.stdout.close()
 
 
-def serve() -> None:
+def serve(modules: Sequence[str]) -> None:
   """Reads an order a line, and answers with the exit code and the seconds of its child."""
-  for name in ("jax", "flax", "optax", "grain", "PIL.Image", "tokenizers", "sentencepiece"):
+  for name in modules:
     importlib.import_module(name)
-  for name in ("cli", "commands", "load", "record", "train", "report", "sample", "explain"):
-    importlib.import_module(f"research.{name}")
-  for name in ("data", "models", "objectives", "optim", "verify", "preflight", "lock"):
-    importlib.import_module(f"research.{name}")
   for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
@@ -122,11 +147,7 @@ def _carry_out(order: dict[str, Any]) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     os.chdir(order["folder"])
-    born = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (born + MEMORY, born + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + 1, SECONDS + 2))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(PATIENCE)
+    _limit(Limits(**order["limits"]))
     module, _, function = order["function"].partition(":")
     answer = getattr(importlib.import_module(module), function)(*order["args"])
     Path(order["answer"]).write_text(json.dumps(answer))
@@ -139,5 +160,15 @@ def _carry_out(order: dict[str, Any]) -> None:
     os._exit(code)
 
 
+def _limit(limits: Limits) -> None:
+  if limits.memory is not None:
+    born = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (born + limits.memory, born + limits.memory))
+  if limits.seconds is not None:
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds + 1, limits.seconds + 2))
+  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  signal.alarm(limits.patience)
+
+
 if __name__ == "__main__":
-  serve()
+  serve(sys.argv[1:])
