@@ -95,12 +95,15 @@ def children() -> Iterator[Children]:
   Raises:
     Unavailable: this machine has no C compiler, or is no Linux.
   """
-  with tempfile.TemporaryDirectory() as name, forks(
-    MODULES,
-    Limits(LIMIT, None, None),
-    LD_PRELOAD=str(compiled(Path(name))),
-    XLA_FLAGS="--xla_backend_optimization_level=0",
-  ) as server:
+  with (
+    tempfile.TemporaryDirectory() as name,
+    forks(
+      MODULES,
+      Limits(LIMIT, None, None),
+      LD_PRELOAD=str(compiled(Path(name))),
+      XLA_FLAGS="--xla_backend_optimization_level=0",
+    ) as server,
+  ):
     yield Children(server)
 
 
