@@ -10,7 +10,7 @@ import pytest
 
 from research import report
 from research.errors import UserError
-from research.report import plots
+from research.report import plots, tables
 
 BASELINES = {"unigram": 6.2, "bigram": 4.9, "5-gram <b>": 4.0, "price $x$ & $y": 5.0}
 
@@ -80,6 +80,21 @@ class Tags(html.parser.HTMLParser):
 
   def handle_endtag(self, tag):
     assert self.open.pop() == tag
+
+
+def test_what_else_was_measured_has_a_table_of_its_own(tmp_path):
+  line = {"step": 5, "time": 1.0, "split": "heldout", "loss": 0.4, "f1": 0.781, "accuracy": "NaN"}
+  save(tmp_path, "metrics.jsonl", [{**line, "standard_error": {"f1": 0.02}}])
+  text = page(tmp_path)
+  assert "<h2>Other measures</h2>" in text
+  assert "<th>f1</th><th>accuracy</th>" in text
+  assert f"<td>0.781<span> ± 0.020</span></td><td>{tables.NONE}</td>" in text
+  assert "Other measures" not in page_of_losses(tmp_path)
+
+
+def page_of_losses(folder):
+  save(folder, "metrics.jsonl", heldout(50))
+  return page(folder)
 
 
 def test_the_page_is_whole_and_says_what_came_out(finished):

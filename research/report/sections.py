@@ -18,7 +18,7 @@ import numpy as np
 from research.log import lines
 from research.log.lines import Line
 from research.log.progress import duration, short
-from research.report import page, plots
+from research.report import page, plots, tables
 from research.report.run import Run, Unit, read, units
 
 WIDE, NARROW, PANEL = (864, 400), (384, 330), (272, 150)
@@ -30,8 +30,6 @@ HIDDEN = (
   "device",
   "seconds",
 )  # of experiment.json: shown elsewhere
-NONE = "\N{EN DASH}"  # stands where there is no number
-MINUS = "\N{MINUS SIGN}"
 PANELS = {
   "learning_rate": "learning rate",
   "gradient_norm": "gradient norm",
@@ -62,7 +60,8 @@ def render(run: Run) -> str:
     parts.append(page.paragraph(_result(run, found[0]), "lead"))
   sections = [
     ("The loss", _curves(run, found)),
-    ("Beside the baselines" if run.baselines else "Held-out data", _table(run, found)),
+    ("Beside the baselines" if run.baselines else "Held-out data", tables.beside(run, found)),
+    ("Other measures", tables.others(run)),
     ("On the way", _panels(run)),
     ("What it wrote", _samples(run)),
     ("What it took", _costs(run)),
@@ -97,24 +96,18 @@ def _result(run: Run, unit: Unit) -> str:
   if name is None:
     return "Nothing has been evaluated on held-out data yet."
   line, value = newest[name], unit.of(newest[name])
-  number = page.text(f"{_value(value)}{_plus_minus(unit.error(line))} {unit.label}")
+  number = page.text(f"{tables.value(value)}{tables.plus_minus(unit.error(line))} {unit.label}")
   where = page.text("held-out data" if name == "heldout" else name)
   # A counted model has no steps to speak of.
   when = f"After {_count(line['step'])} steps: " if run.train else ""
   sentence = f"{when}<b>{number}</b> on {where}"
-  best = _best(run, unit)
+  best = tables.best_baseline(run, unit)
   if best is None:
     return sentence + "."
   level, other = unit.of(run.baselines[best]), page.text(best)
   share = f"{abs(100 * (value / level - 1)):.1f} % {'less' if value < level else 'more'} than"
   which = "the baseline" if len(run.baselines) == 1 else "the best of the baselines"
   return f"{sentence}, {share} {other}, {which}."
-
-
-def _best(run: Run, unit: Unit) -> str | None:
-  scored = {name: unit.of(line) for name, line in run.baselines.items()}
-  scored = {name: value for name, value in scored.items() if math.isfinite(value) and value}
-  return min(scored, key=scored.__getitem__, default=None)
 
 
 def _curve(name: str, found: list[Line], unit: Unit) -> plots.Curve:
@@ -130,7 +123,7 @@ def _curves(run: Run, found: list[Unit]) -> str:
   names, figures = [], []
   for unit in found:
     train = _curve("train", run.train, unit)
-    heldout = [_curve(_shown(name), rows, unit) for name, rows in run.evaluations.items()]
+    heldout = [_curve(tables.shown(name), rows, unit) for name, rows in run.evaluations.items()]
     if max((len(c.finite().values) for c in (train, *heldout)), default=0) < 2:
       continue  # one point is no curve: the table has it
     levels = [(name, unit.of(line)) for name, line in run.baselines.items()]
@@ -151,40 +144,6 @@ def _curves(run: Run, found: list[Unit]) -> str:
   return page.choice(names, figures) + caption
 
 
-def _table(run: Run, found: list[Unit]) -> str:
-  if not found or not (run.baselines or any(run.evaluations.values())):
-    return ""
-  unit = found[0]
-  best = _best(run, unit)
-  rows = []
-  for name, measured in run.evaluations.items():
-    if not measured:
-      continue
-    rows.append(("strong", f"this run, {_shown(name)}", measured[-1]))
-    scored = [line for line in measured if math.isfinite(unit.of(line))]
-    top = min(scored, key=unit.of, default=None)
-    if top is not None and unit.of(top) < unit.of(measured[-1]):
-      rows.append(("", f"its best, step {top['step']:,}", top))
-  ranked = sorted(run.baselines.items(), key=lambda item: _order(unit.of(item[1])))
-  rows += [("best" if name == best else "", name, line) for name, line in ranked]
-  perplexity = found[-1].key == "nats"
-  header = ["", *(u.label for u in found)]
-  header += ["perplexity"] if perplexity else []
-  header += ["to best baseline"] if best is not None else []
-  cells = []
-  for kind, name, line in rows:
-    row = [name, *(_value(u.of(line)) + _plus_minus(u.error(line)) for u in found)]
-    if perplexity:
-      row.append(f"{math.exp(min(found[-1].of(line), 700)):,.1f}".replace("nan", NONE))
-    if best is not None:
-      change = 100 * (unit.of(line) / unit.of(run.baselines[best]) - 1)
-      row.append(
-        "" if kind == "best" or math.isnan(change) else f"{change:+.1f} %".replace("-", MINUS)
-      )
-    cells.append((kind, row))
-  return page.table(header, cells)
-
-
 def _panels(run: Run) -> str:
   parts = []
   for key, label in PANELS.items():
@@ -201,7 +160,7 @@ def _samples(run: Run) -> str:
   for line in run.samples:
     shown = page.sample(str(line.get("prompt") or ""), str(line.get("text") or ""))
     steps.setdefault(line.get("step"), []).append(shown)
-  newest = sorted(steps, key=lambda step: _order(-lines.number(step)))
+  newest = sorted(steps, key=lambda step: tables.order(-lines.number(step)))
   parts = [
     f"<h3>after step {page.text(_count(step))}</h3>{''.join(steps[step])}" for step in newest[:1]
   ]
@@ -275,23 +234,5 @@ def _flat(value: Any) -> str:
   return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _value(value: float) -> str:
-  if not math.isfinite(value):
-    return NONE if math.isnan(value) else "∞"
-  return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}" if value < 1 else f"{value:.3f}"
-
-
-def _plus_minus(error: float) -> str:
-  return f" ± {error:.3f}" if math.isfinite(error) and error else ""
-
-
-def _shown(name: str) -> str:
-  return "held-out" if name == "heldout" else name
-
-
 def _count(step: Any) -> str:
   return f"{step:,}" if isinstance(step, int) else str(step)
-
-
-def _order(value: float) -> float:
-  return math.inf if math.isnan(value) else value
