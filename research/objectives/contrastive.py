@@ -2,7 +2,8 @@
 
 They compare examples with one another, so microbatches do not add up to a batch. An objective that
 has `cut` takes care of it: training hands it the whole batch and says into how many pieces the
-encoding, which is what needs the memory, is to be cut (`nn/pieces.py`).
+encoding and the scores, which are what needs the memory, are to be cut (`nn/pieces.py`,
+`compared.py`).
 """
 
 from __future__ import annotations
@@ -17,20 +18,30 @@ from jax import Array
 from research.errors import UserError
 from research.metrics import Mean, Metrics
 from research.nn.pieces import in_pieces
-from research.sharding import constrain, gather
+from research.objectives import positives
+from research.objectives.compared import EXCHANGES, LOWEST, Seen, Side, compared
 
 
 @dataclasses.dataclass(frozen=True)
 class InfoNCE:
   """Which caption is this image's, which image this caption's (CLIP, section 2.3 and figure 3).
 
-  The model has `encode_image(image)`, `encode_text(caption, end)` and `scale()`.
+  The model has `encode_image(image)`, `encode_text(caption, end)` and `scale()`. Where several
+  captions are right, each should have the same share (UniCL, Yang et al., 2022, section 3.2).
 
   Attributes:
-    pieces: that the batch is encoded in.
+    alike: what else is right beside an image's own caption: "caption", those that say the same;
+      "picture", those of the same picture. With nothing in it they count as wrong.
+    exchange: whether captions are gathered on every device ("gather") or go around ("ring").
+    pieces: that the batch is encoded and compared in.
   """
 
+  alike: tuple[str, ...] = ()
+  exchange: str = "gather"
   pieces: int = 1
+
+  def __post_init__(self):
+    check(self)
 
   def cut(self, pieces: int) -> InfoNCE:
     """The same loss in the memory of one of so many pieces."""
@@ -39,22 +50,22 @@ class InfoNCE:
   def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
     """Per pair (not padding):
 
-    loss: mean of the nats of finding the caption and of finding the image; ln(B) by chance.
+    loss: mean of the nats of finding the caption and of finding the image.
+    of_chance: the loss over that of chance, ln(B).
     image_to_text, text_to_image: whether it was found, against all others of the batch.
     scale: one over the temperature.
     """
-    weights_B = batch["weights"]
-    scores_BJ = scores(model, batch, self.pieces) * model.scale()
-    lowest = jnp.finfo(jnp.float32).min
-    there_B = weights_B > 0
-    scores_BJ = jnp.where(there_B[:, None] & there_B, scores_BJ, lowest)
-    own_B = _own(scores_BJ, axis=1)
-    to_text_B = jax.nn.logsumexp(scores_BJ, axis=1) - own_B
-    to_image_B = jax.nn.logsumexp(scores_BJ, axis=0) - own_B
+    return self.judge(model, *sides(model, batch, self.alike, self.pieces))
+
+  def judge(self, model: Any, images: Side, texts: Side) -> Metrics:
+    """The same, of what was encoded."""
+    seen = compared(
+      _distributions, model.scale(), images, texts, pieces=self.pieces, exchange=self.exchange
+    )
+    weights_B = images.weights_B
+    to_text_B, to_image_B = (x["log_sum"] - x["own"] / jnp.maximum(x["pairs"], 1) for x in seen)
     return {
-      "loss": Mean.of((to_text_B + to_image_B) / 2, weights_B),
-      "image_to_text": Mean.of(_better(scores_BJ, axis=1) == 0, weights_B),
-      "text_to_image": Mean.of(_better(scores_BJ, axis=0) == 0, weights_B),
+      **_measured((to_text_B + to_image_B) / 2, jnp.log(_count(weights_B)), weights_B, seen),
       "scale": Mean.of(jnp.broadcast_to(model.scale(), weights_B.shape), weights_B),
     }
 
@@ -65,11 +76,15 @@ class SigmoidLoss:
 
   The model has, beside what `InfoNCE` asks of it, `score_bias()`.
 
-  Attributes:
-    pieces: that the batch is encoded in.
+  Attributes: as of `InfoNCE`.
   """
 
+  alike: tuple[str, ...] = ()
+  exchange: str = "gather"
   pieces: int = 1
+
+  def __post_init__(self):
+    check(self)
 
   def cut(self, pieces: int) -> SigmoidLoss:
     """The same loss in the memory of one of so many pieces."""
@@ -79,86 +94,129 @@ class SigmoidLoss:
     """Per image (not padding):
 
     loss: nats of all its decisions together (the paper's algorithm 1 divides by B, not B²).
+    of_chance: the loss over that of the best answer which is the same for all, one pair in B.
     image_to_text, text_to_image: as of `InfoNCE`.
     scale, bias: of the scores.
     """
-    weights_B = batch["weights"]
-    scores_BJ = scores(model, batch, self.pieces) * model.scale() + model.score_bias()
-    signs_BJ = jnp.where(_pairs(scores_BJ), 1.0, -1.0)
-    nats_BJ = -jax.nn.log_sigmoid(signs_BJ * scores_BJ) * (weights_B > 0)
-    compared_BJ = jnp.where(weights_B[:, None] * weights_B > 0, scores_BJ, -jnp.inf)
+    return self.judge(model, *sides(model, batch, self.alike, self.pieces))
+
+  def judge(self, model: Any, images: Side, texts: Side) -> Metrics:
+    """The same, of what was encoded."""
+    numbers = (model.scale(), model.score_bias())
+    seen = compared(_decisions, numbers, images, texts, pieces=self.pieces, exchange=self.exchange)
+    weights_B = images.weights_B
+    count = _count(weights_B)
+    chance = jnp.log(count) - (count - 1) * jnp.log1p(-1 / count)
     return {
-      "loss": Mean.of(jnp.sum(nats_BJ, axis=1), weights_B),
-      "image_to_text": Mean.of(_better(compared_BJ, axis=1) == 0, weights_B),
-      "text_to_image": Mean.of(_better(compared_BJ, axis=0) == 0, weights_B),
-      "scale": Mean.of(jnp.broadcast_to(model.scale(), weights_B.shape), weights_B),
-      "bias": Mean.of(jnp.broadcast_to(model.score_bias(), weights_B.shape), weights_B),
+      **_measured(seen[0]["nats"], chance, weights_B, seen),
+      "scale": Mean.of(jnp.broadcast_to(numbers[0], weights_B.shape), weights_B),
+      "bias": Mean.of(jnp.broadcast_to(numbers[1], weights_B.shape), weights_B),
     }
+
+
+def check(objective: InfoNCE | SigmoidLoss) -> None:
+  """UserError for what the fields of a loss cannot be."""
+  positives.check(objective.alike)
+  if objective.exchange not in EXCHANGES:
+    raise UserError(f"exchange={objective.exchange!r} is not one of {', '.join(EXCHANGES)}.")
+
+
+def sides(
+  model: Any, batch: dict[str, Any], alike: tuple[str, ...], pieces: int
+) -> tuple[Side, Side]:
+  """The pictures and the captions of a batch, encoded in so many pieces.
+
+  Raises:
+    UserError: the batch is a single pair.
+  """
+  weights_B = batch["weights"]
+  if weights_B.shape[0] < 2:
+    raise UserError(
+      "a batch of one pair has nothing to compare it with; choose batch_size=2 or more."
+    )
+  marks_BAW = positives.marks(batch, alike)
+  image_BE = in_pieces(model, "encode_image", pieces, batch["image"])
+  text_BE = in_pieces(model, "encode_text", pieces, batch["caption"], batch["caption_end"])
+  return Side(image_BE, weights_B, marks_BAW), Side(text_BE, weights_B, marks_BAW)
+
+
+def _distributions(scale: Array, images: Side, texts: Side) -> tuple[Seen, Seen]:
+  scores_BJ, there_BJ, pairs_BJ = _scores(images, texts)
+  scores_BJ = jnp.where(there_BJ, scores_BJ * scale, LOWEST)
+
+  def of(axis):
+    return {
+      "log_sum": jax.nn.logsumexp(scores_BJ, axis=axis),
+      "own": jnp.sum(jnp.where(pairs_BJ, scores_BJ, 0.0), axis=axis),
+      "pairs": jnp.sum(pairs_BJ, axis=axis),
+      **_highest(scores_BJ, there_BJ, pairs_BJ, axis),
+    }
+
+  return of(1), of(0)
+
+
+def _decisions(numbers: tuple[Array, Array], images: Side, texts: Side) -> tuple[Seen, Seen]:
+  scores_BJ, there_BJ, pairs_BJ = _scores(images, texts)
+  scores_BJ = scores_BJ * numbers[0] + numbers[1]
+  nats_BJ = -jax.nn.log_sigmoid(jnp.where(pairs_BJ, scores_BJ, -scores_BJ)) * there_BJ
+  by_image = _highest(scores_BJ, there_BJ, pairs_BJ, 1)
+  return {**by_image, "nats": jnp.sum(nats_BJ, axis=1)}, _highest(scores_BJ, there_BJ, pairs_BJ, 0)
+
+
+def _scores(images: Side, texts: Side) -> tuple[Array, Array, Array]:
+  """(B, J): cosines, where neither is padding, and which of these are pairs."""
+  # Multiplied by up to 100, the rounding of a narrower product would be seen in the loss.
+  highest = jax.lax.Precision.HIGHEST
+  cosines_BJ = jnp.einsum("BE,JE->BJ", images.vectors_BE, texts.vectors_BE, precision=highest)
+  there_BJ = (images.weights_B[:, None] > 0) & (texts.weights_B > 0)
+  return cosines_BJ, there_BJ, there_BJ & positives.paired(images.marks_BAW, texts.marks_BAW)
+
+
+def _highest(scores_BJ: Array, there_BJ: Array, pairs_BJ: Array, axis: int) -> Seen:
+  """The scores of the best of what is right, and of what is not."""
+  scores_BJ = jax.lax.stop_gradient(scores_BJ)
+  return {
+    "best": jnp.max(jnp.where(pairs_BJ, scores_BJ, LOWEST), axis=axis),
+    "rival": jnp.max(jnp.where(there_BJ & ~pairs_BJ, scores_BJ, LOWEST), axis=axis),
+  }
+
+
+def _measured(loss_B: Array, chance: Array, weights_B: Array, seen: tuple[Seen, Seen]) -> Metrics:
+  by_image, by_text = seen
+  return {
+    "loss": Mean.of(loss_B, weights_B),
+    "of_chance": Mean.of(loss_B / chance, weights_B),
+    "image_to_text": Mean.of(by_image["best"] > by_image["rival"], weights_B),
+    "text_to_image": Mean.of(by_text["best"] > by_text["rival"], weights_B),
+  }
+
+
+def _count(weights_B: Array) -> Array:
+  """How many pairs there are; of one alone, whose loss is zero, as if there were two."""
+  return jnp.maximum(jnp.sum(weights_B), 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-  """How often what belongs together is among the k nearest, both ways (recall at k).
+  """How often what belongs together is among the k nearest of one batch, both ways.
 
-  It is an evaluation and searches one batch: give its `Eval` a batch_size of at least the split's
-  size, and pieces that divide it. What ties with the right one counts as nearer, so that a model
-  whose vectors are all the same finds nothing.
-
-  Attributes:
-    nearest: the numbers k.
-    pieces: that the batch is encoded in.
+  What ties with the right one counts as nearer.
   """
 
   nearest: tuple[int, ...] = (1, 5, 10)
   pieces: int = 1
 
-  def __post_init__(self):
-    if not self.nearest or min(self.nearest) < 1:
-      raise UserError(f"nearest={self.nearest} are numbers from 1 on, such as (1, 5, 10).")
-
   def cut(self, pieces: int) -> Retrieval:
-    """The same search in the memory of one of so many pieces."""
     return dataclasses.replace(self, pieces=pieces)
 
   def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
-    """image_to_text_at_k and text_to_image_at_k, and how many pairs were searched."""
-    weights_B = batch["weights"]
-    scores_BJ = scores(model, batch, self.pieces)
-    scores_BJ = jnp.where(weights_B[:, None] * weights_B > 0, scores_BJ, -jnp.inf)
+    images, texts = sides(model, batch, (), self.pieces)
+    scores_BJ, there_BJ, pairs_BJ = _scores(images, texts)
+    scores_BJ = jnp.where(there_BJ, scores_BJ, -jnp.inf)
     metrics = {}
     for direction, axis in (("image_to_text", 1), ("text_to_image", 0)):
-      better_B = _better(scores_BJ, axis)
+      own_B = jnp.sum(jnp.where(pairs_BJ, scores_BJ, 0.0), axis=axis, keepdims=True)
+      better_B = jnp.sum(scores_BJ >= own_B, axis=axis) - 1
       for k in self.nearest:
-        metrics[f"{direction}_at_{k}"] = Mean.of(better_B < k, weights_B)
-    return {**metrics, "searched": Mean(jnp.sum(weights_B), jnp.ones(()))}
-
-
-def scores(model: Any, batch: dict[str, Any], pieces: int) -> Array:
-  """(B, J) float32: the cosine of every image of the global batch with every caption.
-
-  Images stay on their devices, captions go to all of them. J is B again, over captions.
-  """
-  image_BE = in_pieces(model, "encode_image", pieces, batch["image"])
-  text_JE = in_pieces(model, "encode_text", pieces, batch["caption"], batch["caption_end"])
-  text_JE = gather(constrain(text_JE, "BE"), "BE", jnp.float32)
-  # Multiplied by up to 100, the rounding of a narrower product would be seen in the loss.
-  highest = jax.lax.Precision.HIGHEST
-  scores_BJ = jnp.einsum("BE,JE->BJ", constrain(image_BE, "BE"), text_JE, precision=highest)
-  return constrain(scores_BJ, "BJ")
-
-
-def _better(scores_BJ: Array, axis: int) -> Array:
-  """(B,) int32: how many others score at least as high as the right one."""
-  own_B = jnp.expand_dims(_own(scores_BJ, axis), axis)
-  return jnp.sum(scores_BJ >= own_B, axis=axis) - 1
-
-
-def _own(scores_BJ: Array, axis: int) -> Array:
-  """(B,): the score of each with its own, as a sum, which is split over devices like any other."""
-  return jnp.sum(jnp.where(_pairs(scores_BJ), scores_BJ, 0.0), axis=axis)
-
-
-def _pairs(scores_BJ: Array) -> Array:
-  """Where an image meets its own caption."""
-  B, J = scores_BJ.shape
-  return jnp.arange(B)[:, None] == jnp.arange(J)
+        metrics[f"{direction}_at_{k}"] = Mean.of(better_B < k, images.weights_B)
+    return {**metrics, "searched": Mean(jnp.sum(images.weights_B), jnp.ones(()))}
