@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from research.errors import UserError
-from research.generate import Beam, translate
+from research.generate import Beam, texts
 from research.generate.sampling import Sampler
 from research.metrics import Mean, Metrics
 
@@ -62,41 +60,24 @@ class Translated:
     cut: the share of sources that were longer than the model, and lost their ends.
 
     Args:
-      model: see `generate.translate`.
+      model: see `generate.translations`.
       params: its parameters.
       dataset: of the experiment.
       stopping: asked after every few sources; where it says yes, the result is None.
     """
     prepared = dataset.prepare()
-    pairs = prepared.texts()[: self.pairs]
-    sources = [_encoded(prepared.source_vocabulary, source) for source, _ in pairs]
-    longest = model.max_length
-    cut = sum(len(source) > longest for source in sources)
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-    written: dict[int, str] = {}
-    for start in range(0, len(order), self.rows):
-      some = order[start : start + self.rows]
-      targets = translate(
-        model,
-        params,
-        [sources[i][:longest] for i in some],
-        steps=self.tokens,
-        begin=(prepared.vocabulary.end,),
-        end=prepared.vocabulary.end,
-        search=self.search,
-        never=range(prepared.vocabulary.vocab_size, model.vocab_size),  # rows that fill the table
-        rows=self.rows,
-      )
-      written |= {i: prepared.vocabulary.decode(target) for i, target in zip(some, targets)}
-      if stopping():
-        return None
-    hypotheses = [written[i] for i in range(len(pairs))]
-    bleu, chrf = compare(hypotheses, [target for _, target in pairs], self.tokenize)
+    sources, targets = zip(*prepared.texts()[: self.pairs])
+    words = texts.Words(prepared.source_vocabulary, prepared.vocabulary)
+    settings = {"tokens": self.tokens, "search": self.search, "rows": self.rows}
+    written = texts.write(model, params, words, sources, stopping=stopping, **settings)
+    if written is None:
+      return None
+    bleu, chrf = compare([item.text for item in written], list(targets), self.tokenize)
     return {
       "bleu": Mean(bleu.score, 1.0),
       "chrf": Mean(chrf.score, 1.0),
       "length": Mean(bleu.sys_len, max(bleu.ref_len, 1)),
-      "cut": Mean(cut, len(pairs)),
+      "cut": Mean(sum(item.left_out > 0 for item in written), len(written)),
     }
 
 
@@ -111,10 +92,6 @@ def compare(hypotheses: list[str], references: list[str], tokenize: str) -> tupl
   except RuntimeError as error:
     raise UserError(f"sacrebleu cannot tokenize by {tokenize!r}: {_line(error)}") from None
   return bleu.corpus_score(hypotheses, [references]), CHRF().corpus_score(hypotheses, [references])
-
-
-def _encoded(vocabulary: Any, text: str) -> np.ndarray:
-  return np.append(vocabulary.encode(text), vocabulary.end).astype(np.int32)
 
 
 def _line(error: BaseException) -> str:

@@ -9,6 +9,8 @@ from research import data, models, scores
 from research.data import pipeline
 from research.data.span_corruption import spans
 from research.errors import UserError
+from research.generate import texts
+from research.generate.translation import Target
 
 PAIRS = [(f"number {i} of many", "x" * (i % 7) + str(i)) for i in range(60)]
 
@@ -209,12 +211,15 @@ class Echo:
 def test_translations_are_scored_by_sacrebleu(monkeypatch):
   written = {b"a": "the cat sat on a mat", b"b": "ein Hund"}
 
-  def translate(model, params, sources, *, begin, end, **settings):
-    del model, params, settings
+  def translations(model, params, sources, *, begin, end, **settings):
+    del params, settings
     assert begin == (256,) and end == 256
-    return [np.array([*written.get(bytes(x[:-1].tolist()), "?").encode(), 256]) for x in sources]
+    for i, source in reversed(list(enumerate(sources))):
+      assert source[-1] == 256 and len(source) <= model.max_length
+      text = written.get(bytes(source[:-1].tolist()), "?")
+      yield i, Target(np.array([*text.encode(), 256]), -1.0)
 
-  monkeypatch.setattr(scores, "translate", translate)
+  monkeypatch.setattr(texts, "translations", translations)
   model = models.Transformer(vocab_size=257, max_length=16, width=8, depth=1, heads=1)
   found = scores.Translated(rows=2).total(model, None, Echo())
   import sacrebleu

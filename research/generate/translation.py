@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,28 @@ from research.nn.cross_entropy import unembed
 ROWS = 32  # sources at a time
 
 
+class Target(NamedTuple):
+  """What was found for a source.
+
+  Attributes:
+    tokens: int32, the last one `end` if it came to it.
+    score: the sum of their log-probabilities, in nats; of a `Beam` divided by their number to the
+      power of its penalty.
+  """
+
+  tokens: np.ndarray
+  score: float
+
+
 def translate(
+  model: Any, params: Any, sources: Sequence[np.ndarray], **settings: Any
+) -> list[np.ndarray]:
+  """The tokens that `translations` finds, in the order of the sources."""
+  found = dict(translations(model, params, sources, **settings))
+  return [found[i].tokens for i in range(len(sources))]
+
+
+def translations(
   model: Any,
   params: Any,
   sources: Sequence[np.ndarray],
@@ -34,8 +55,8 @@ def translate(
   never: Sequence[int] = (),
   key: Array | None = None,
   rows: int = ROWS,
-) -> list[np.ndarray]:
-  """The target of every source, in their order: int32 tokens, the last one `end` if it came to it.
+) -> Iterator[tuple[int, Target]]:
+  """The number and the target of every source, as soon as it is found: of short sources first.
 
   Sources are decoded side by side, those of like length together, and do not depend on one
   another. A program is compiled for each power of two that the longest source of a batch is
@@ -72,7 +93,6 @@ def translate(
   settings = (model, search, steps, tuple(begin), NOTHING if end is None else end, tuple(never))
   rows = min(rows, language.power_of_two(len(sources), least=1))
   order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-  found: dict[int, np.ndarray] = {}
   for start in range(0, len(order), rows):
     batch = order[start : start + rows]
     M = min(language.power_of_two(len(sources[batch[-1]])), model.max_length)
@@ -81,18 +101,16 @@ def translate(
       source_BM[row, : len(sources[i])] = sources[i]
       segments_BM[row, : len(sources[i])] = 1
     numbers_B = np.array(batch + [0] * (rows - len(batch)), np.int32)
-    targets_BT = np.asarray(
-      _decode(*settings, shared, params, source_BM, segments_BM, numbers_B, key)
-    )
-    found |= {i: row[row != NOTHING] for i, row in zip(batch, targets_BT)}
-  return [found[i] for i in range(len(sources))]
+    found = _decode(*settings, shared, params, source_BM, segments_BM, numbers_B, key)
+    for i, tokens, score in zip(batch, *map(np.asarray, found)):
+      yield i, Target(tokens[tokens != NOTHING], float(score))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
 def _decode(
   model, search, steps, begin, end, never, shared, params, source_BM, segments_BM, numbers_B, key
-) -> Array:
-  """(B, T) int32, `NOTHING` behind the end of each."""
+) -> tuple[Array, Array]:
+  """(B, T) int32, `NOTHING` behind the end of each; and (B,) their scores."""
   B, W = len(source_BM), search.size if isinstance(search, Beam) else 1
   memory_BMD = model.apply({"params": params}, source_BM, segments_BM, method="encode")
   cache = _read(model, len(begin) + steps, params, begin[:-1], memory_BMD, segments_BM)
@@ -118,7 +136,8 @@ def _decode(
   limits_B = jnp.where(segments_BM[:, 0] > 0, steps, 1)
   settings = {"steps": steps, "end": end, "never": never, "shared": shared}
   if isinstance(search, Beam):
-    return beams.search(search, step, beams.repeat(cache, W), last_B, limits_B, **settings)[0][:, 0]
+    found = beams.search(search, step, beams.repeat(cache, W), last_B, limits_B, **settings)
+    return found[0][:, 0], found[1][:, 0]
   keys_B = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers_B)
   return _sampled(search, step, cache, last_B, limits_B, keys_B, **settings)
 
@@ -144,29 +163,33 @@ def _read(model, slots: int, params, read, memory_BMD: Array, segments_BM: Array
 
 def _sampled(
   sampler: Sampler, step, cache, last_B, limits_B, keys_B, *, steps, end, never, shared
-) -> Array:
+) -> tuple[Array, Array]:
   """One token after another, each chosen by the sampler."""
 
   def going_on(state):
-    _, _, _, over_B, written = state
+    *_, over_B, written = state
     return (written < steps) & ~over_B.all()
 
   def turn(state):
-    cache, token_B, tokens_BT, over_B, written = state
+    cache, token_B, tokens_BT, sums_B, over_B, written = state
     logits_BV, cache = step(cache, token_B, written)
     logits_BV = logits_BV.at[:, list(never)].set(-jnp.inf)
     token_B = sampler(jax.vmap(jax.random.fold_in, (0, None))(keys_B, written), logits_BV)
     if shared is not None:
       token_B = jax.lax.with_sharding_constraint(token_B, shared)
+    log_probs_BV = jax.nn.log_softmax(logits_BV.astype(jnp.float32))
+    log_probs_B = jnp.take_along_axis(log_probs_BV, token_B[:, None], axis=1)[:, 0]
+    sums_B += jnp.where(over_B, 0.0, log_probs_B)
     new_B = jnp.where(over_B, NOTHING, token_B)
     tokens_BT = jax.lax.dynamic_update_index_in_dim(tokens_BT, new_B, written, 1)
     written += 1
-    return cache, token_B, tokens_BT, over_B | (token_B == end) | (written >= limits_B), written
+    over_B |= (token_B == end) | (written >= limits_B)
+    return cache, token_B, tokens_BT, sums_B, over_B, written
 
   tokens_BT = jnp.full((len(last_B), steps), NOTHING, jnp.int32)
-  over_B = jnp.zeros(len(last_B), bool)
-  state = (cache, last_B, tokens_BT, over_B, jnp.zeros((), jnp.int32))
-  return jax.lax.while_loop(going_on, turn, state)[2]
+  sums_B, over_B = jnp.zeros(len(last_B)), jnp.zeros(len(last_B), bool)
+  state = (cache, last_B, tokens_BT, sums_B, over_B, jnp.zeros((), jnp.int32))
+  return jax.lax.while_loop(going_on, turn, state)[2:4]
 
 
 def _logits(model, token_N1, memory_NMD, source_segments_NM, segments_N1, positions_N1) -> Array:

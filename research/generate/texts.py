@@ -1,0 +1,76 @@
+"""From texts to texts: sources are encoded and cut to what a model reads, targets are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from research.generate.translation import translations
+
+
+class Words(NamedTuple):
+  """The vocabularies of both sides, often one and the same.
+
+  Attributes:
+    source, target: they are; a source has end-of-text behind it, a target before it.
+  """
+
+  source: Any
+  target: Any
+
+
+class Written(NamedTuple):
+  """What a model wrote for a source.
+
+  Attributes:
+    text: of the target.
+    score: see `Target`.
+    left_out: tokens at the end of the source that the model could not read.
+  """
+
+  text: str
+  score: float
+  left_out: int
+
+
+def write(
+  model: Any,
+  params: Any,
+  words: Words,
+  sources: Sequence[str],
+  *,
+  tokens: int,
+  stopping: Callable[[], bool] = lambda: False,
+  **settings: Any,
+) -> list[Written] | None:
+  """A target for every source, in their order; None where `stopping` said yes.
+
+  Args:
+    model, params: see `translations`.
+    words: of both sides.
+    sources: any texts; of one that is too long the end goes.
+    tokens: of a target, at most.
+    stopping: asked after every few sources.
+    **settings: `search`, `key` and `rows` of `translations`.
+  """
+  whole = [encoded.tolist() for encoded in words.source.encode_all(sources)]
+  room = model.max_length - 1
+  found = translations(
+    model,
+    params,
+    [np.array([*source[:room], words.source.end], np.int32) for source in whole],
+    steps=tokens,
+    begin=(words.target.end,),
+    end=words.target.end,
+    never=range(words.target.vocab_size, model.vocab_size),  # rows that fill the table
+    **settings,
+  )
+  written: dict[int, Written] = {}
+  for i, target in found:
+    text = words.target.decode(target.tokens)
+    written[i] = Written(text, target.score, max(0, len(whole[i]) - room))
+    if stopping():
+      return None
+  return [written[i] for i in range(len(sources))]
