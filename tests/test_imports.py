@@ -19,7 +19,7 @@ FLOORS = [
   {"lora"},
   {"experiment"},
   {"checkpoint", "log", "generate", "skipped"},
-  {"evaluate", "scores", "answers"},
+  {"evaluate", "scores", "rouge", "answers"},
   {"flops", "fit", "microbatches", "warm_start"},
   {"update", "looks"},
   {"train", "preflight"},

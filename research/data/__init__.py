@@ -5,7 +5,8 @@ pairs        LineAligned, PairFiles, UnicodeNames
 tokenizers   Bytes, SentencePiece, HuggingFace, FromRun; `load_vocabulary` reads a run's
 splits       ByHash, Tail, Column
 datasets     Text, SentencePairs, Translations, SpanCorruption, ImageText, Shapes
-tasks        Labelled, Tagged, Questions; of LabelledFile, CoNLL, SQuAD, PythonLines, ...
+tasks        Labelled, Tagged, Questions, Summaries; of LabelledFile, CoNLL, SQuAD, SummaryFile,
+             PythonLines, ...
 batches      batches (endless, shuffled), epoch (once, in order)
 preview      what a dataset looks like
 """
@@ -18,13 +19,14 @@ from research.data.labels import Labels
 from research.data.parallel import LineAligned, PairFiles, UnicodeNames
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
 from research.data.preview import picture, preview
-from research.data.python_tasks import PythonLines, PythonQuestions, PythonWords
+from research.data.python_tasks import PythonLines, PythonQuestions, PythonSummaries, PythonWords
 from research.data.questions import Questions
 from research.data.sentence_pairs import MARKS, SentencePairs
 from research.data.shapes import Shapes
 from research.data.span_corruption import SENTINELS, SpanCorruption
 from research.data.splits import ByHash, Tail
 from research.data.squad import SQuAD
+from research.data.summaries import Summaries, SummaryFile
 from research.data.tagged import CoNLL, Tagged
 from research.data.text import PreparedText, Text
 from research.data.tfds import TFDS
@@ -56,6 +58,7 @@ __all__ = [
   "PreparedTranslations",
   "PythonLines",
   "PythonQuestions",
+  "PythonSummaries",
   "PythonWords",
   "Questions",
   "SQuAD",
@@ -64,6 +67,8 @@ __all__ = [
   "Shapes",
   "Source",
   "SpanCorruption",
+  "Summaries",
+  "SummaryFile",
   "Tagged",
   "Tail",
   "Text",

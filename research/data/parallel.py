@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Protocol
 
-from research.data import files, reading
+from research.data import files, reading, tables
+from research.data.clean import clean
+from research.data.task_rows import Entry
 from research.errors import UserError
 
 Pair = tuple[str, str]
@@ -24,6 +26,9 @@ class Parallel(Protocol):
 
   def read(self) -> Iterator[Pair]:
     """Sources with their targets, in an order that is always the same."""
+
+  def inputs(self, path: str) -> Iterator[Entry]:
+    """Records {"source"} of a file like that of the sources: targets are not asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,10 @@ class LineAligned:
     if len(sides[0]) != len(sides[1]):
       raise UserError(_unaligned(paths, sides))
     yield from zip(*sides)
+
+  def inputs(self, path: str) -> Iterator[Entry]:
+    """Records {"source"} of another file, one of every line."""
+    return _entries(reading.expanded(path))
 
   def _paths(self) -> list[pathlib.Path]:
     paths = [reading.expanded(path) for path in (self.source, self.target)]
@@ -105,6 +114,21 @@ class PairFiles:
         raise UserError(f"{path}: only a .tsv has columns without names; give names of columns")
       yield from self._numbered(path)
 
+  def inputs(self, path: str) -> Iterator[Entry]:
+    """Records {"source"} of another table; of a .txt, one of every line."""
+    whole = reading.expanded(path)
+    ending = files.kind(whole)
+    if ending == ".txt":
+      yield from _entries(whole)
+    elif isinstance(self.source, int):
+      yield from _entries(whole, column=self.source)
+    else:
+      for row in tables.rows(whole, ending, reading.text(whole), (self.source,)):
+        try:
+          yield _entry(row.where, tables.text_of(row, self.source))
+        except UserError as error:
+          yield Entry(row.where, {}, str(error))
+
   def _numbered(self, path: pathlib.Path) -> Iterator[Pair]:
     needed = max(self.source, self.target) + 1
     for number, line in enumerate(_lines(path), 1):
@@ -132,6 +156,29 @@ class UnicodeNames:
       letter = unicodedata.category(chr(code))[0] == "L"
       if letter and name and not name.endswith(f"{code:X}"):
         yield name.lower(), chr(code)
+
+  def inputs(self, path: str) -> Iterator[Entry]:
+    """A name on every line of a file."""
+    return _entries(reading.expanded(path))
+
+
+def _entries(path: pathlib.Path, column: int | None = None) -> Iterator[Entry]:
+  """Every line of a file, or what stands there in a column."""
+  for number, line in enumerate(_lines(path), 1):
+    where, cells = f"{path}, line {number}", line.split("\t")
+    if column is None:
+      yield _entry(where, line)
+    elif column < len(cells):
+      yield _entry(where, cells[column])
+    else:
+      yield Entry(where, {}, f"{where}: {len(cells)} columns, and none is number {column} (from 0)")
+
+
+def _entry(where: str, text: str) -> Entry:
+  source = " ".join(clean(text).split("\n")).strip()
+  if not source:
+    return Entry(where, {}, f"{where}: there is no text; write one, or remove the line")
+  return Entry(where, {"source": source})
 
 
 def _lines(path: pathlib.Path) -> list[str]:

@@ -5,6 +5,7 @@ They are for trying: what is asked follows from a line itself, and a model learn
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import io
 import itertools
@@ -18,6 +19,7 @@ from research.data import stdlib
 from research.data.labelled import LabelledFile
 from research.data.squad import SQuAD
 from research.data.stdlib import TESTS
+from research.data.summaries import SummaryFile
 from research.data.tagged import CoNLL
 from research.data.task_rows import Entry, Record
 
@@ -95,6 +97,28 @@ class PythonQuestions:
   def inputs(self, path: str) -> Iterator[Entry]:
     """As of `SQuAD`."""
     return SQuAD(path).inputs(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class PythonSummaries:
+  """The first line of a docstring, from what else it says; records of summaries."""
+
+  def fingerprint(self) -> str:
+    """Of the interpreter's version."""
+    return f"python summaries {sys.version_info[:3]}"
+
+  def read(self) -> Iterator[Record]:
+    """Those of modules, classes and functions that say more than one line."""
+    for _, text in itertools.islice(stdlib.sources(skip=TESTS), FILES):
+      for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+          first, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
+          if rest.strip() and "\n" not in first:
+            yield {"source": rest, "lead": rest.split("\n")[0], "targets": [first]}
+
+  def inputs(self, path: str) -> Iterator[Entry]:
+    """As of `SummaryFile`."""
+    return SummaryFile(path).inputs(path)
 
 
 def _lines() -> Iterator[str]:
