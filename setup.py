@@ -32,6 +32,7 @@ setup(
     "grain>=0.2.15",
     "safetensors>=0.5",  # weights in and out: the one format of them that holds no code
     "array_record>=0.8",
+    "rouge-score>=0.1.2",  # ROUGE, of summaries
     "sacrebleu>=2.5",  # BLEU and chrF
     "sentencepiece>=0.2",
     "tensorflow-datasets>=4.9.9",
