@@ -73,3 +73,22 @@ def test_sizes_that_do_not_fit_are_said(fields, said):
   with pytest.raises(UserError) as error:
     params_of(TINY.clone(**fields))
   assert said in str(error.value)
+
+
+def test_left_out_patches_are_others_each_time_and_none_without_a_key():
+  model = TINY.clone(pool="mean", depth=1, patch_dropout=0.75)
+  params = params_of(model)
+  params["params"]["blocks"] = jax.tree.map(jnp.zeros_like, params["params"]["blocks"])
+
+  @jax.jit
+  def apply(key):
+    return model.apply(params, IMAGE, rngs={"dropout": jax.random.key(key)})
+
+  plain = jax.jit(model.apply)(params, IMAGE)
+  np.testing.assert_array_equal(
+    jax.jit(TINY.clone(pool="mean", depth=1).apply)(params, IMAGE), plain
+  )
+  # The layers do nothing: over time, the mean of the three that stay is that of all nine.
+  many = jnp.stack([apply(key) for key in range(200)])
+  assert np.std(many, axis=0).min() > 0.01
+  np.testing.assert_allclose(many.mean(0), plain, atol=0.3)

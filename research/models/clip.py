@@ -42,6 +42,7 @@ class CLIP(nn.Module):
     projections: "both" towers are projected, or only the "text", with a bias, to the width of the
       image tower.
     mean, deviation: of the colours, see `ViT`.
+    patch_dropout: share of the patches that training leaves out, see `ViT`.
     largest_scale: the least temperature is one over it; None has no bound.
     temperature: at the start; similarities are divided by it, and it is learned.
     bias: added to the scaled similarities, at the start, where a loss uses one (SigLIP); or None.
@@ -70,6 +71,7 @@ class CLIP(nn.Module):
   projections: str = "both"
   mean: tuple[float, ...] = MEAN
   deviation: tuple[float, ...] = DEVIATION
+  patch_dropout: float = 0.0
   largest_scale: float | None = LARGEST_SCALE
   temperature: float = 0.07
   bias: float | None = None
@@ -97,6 +99,7 @@ class CLIP(nn.Module):
       first_norm=self.first_norm,
       mean=self.mean,
       deviation=self.deviation,
+      patch_dropout=self.patch_dropout,
       **shared,
     )
     self.text = TextTower(

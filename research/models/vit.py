@@ -1,6 +1,7 @@
 """The vision transformer: an image as a sequence of patches (Dosovitskiy et al., 2020)."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -31,6 +32,8 @@ class ViT(nn.Module):
     first_norm: one more norm before the layers, as CLIP has.
     activation: see `Block`.
     mean, deviation: of each colour from 0 to 1, which the pixels are normalized by.
+    patch_dropout: the share of the patches of each image that training leaves out (FLIP, Li et al.,
+      2023, section 3); acts iff a "dropout" key is given.
     dtype: of the activations; parameters, norms and softmax are float32.
     layers, remat: see `Stack`.
   """
@@ -49,6 +52,7 @@ class ViT(nn.Module):
   epsilon: float = 1e-5
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)
   deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
+  patch_dropout: float = 0.0
   dtype: str = "float32"
   layers: str = "auto"
   remat: str = "none"
@@ -85,13 +89,14 @@ class ViT(nn.Module):
         f"the model takes images of {size} rows, columns and colours, not {image_BYXC.shape[1:]}; "
         "give data and model the same image_size."
       )
-    x_BLD = self.embed(patches(self._normalized(image_BYXC), self.patch))
-    B, L, D = x_BLD.shape
+    patch_BLP, place_BL = self._kept(patches(image_BYXC, self.patch))
+    x_BLD = self.embed(self._normalized(patch_BLP))
     if self.pool == "class":
+      B, _, D = x_BLD.shape
       token_D = gather(self.class_token, "D", jnp.float32).astype(self.dtype)
       x_BLD = jnp.concatenate([jnp.broadcast_to(token_D, (B, 1, D)), x_BLD], axis=1)
-      L += 1
-    x_BLD = (x_BLD + self.embed_positions(jnp.arange(L)[None])).astype(self.dtype)
+      place_BL = jnp.pad(place_BL + 1, ((0, 0), (1, 0)))
+    x_BLD = (x_BLD + self.embed_positions(place_BL)).astype(self.dtype)
     if self.first_norm:
       x_BLD = self.norm(x_BLD)
     x_BD = self._pooled(climb(self.blocks, x_BLD, causal=False))
@@ -99,9 +104,21 @@ class ViT(nn.Module):
       x_BD = jnp.tanh(self.represent(x_BD))
     return x_BD if self.classes is None else self.classify(x_BD).astype(jnp.float32)
 
-  def _normalized(self, image_BYXC: Array) -> Array:
-    mean_C, deviation_C = jnp.array(self.mean), jnp.array(self.deviation)
-    return ((image_BYXC / 255.0 - mean_C) / deviation_C).astype(self.dtype)
+  def _kept(self, patch_BLP: Array) -> tuple[Array, Array]:
+    """The patches that are looked at, as many of each image, and their places (B, L) or (1, L)."""
+    B, L, _ = patch_BLP.shape
+    if not self.patch_dropout or not self.has_rng("dropout") or self.is_initializing():
+      return patch_BLP, jnp.arange(L)[None]
+    kept = max(1, L - int(L * self.patch_dropout))
+    chances_BL = jax.random.uniform(self.make_rng("dropout"), (B, L))
+    place_BL = jnp.sort(jnp.argsort(chances_BL, axis=1)[:, :kept], axis=1)
+    return jnp.take_along_axis(patch_BLP, place_BL[:, :, None], axis=1), place_BL
+
+  def _normalized(self, patch_BLP: Array) -> Array:
+    """A patch's values are pixel by pixel, each colour by colour."""
+    pixels = self.patch**2
+    mean_P, deviation_P = (jnp.tile(jnp.array(x), pixels) for x in (self.mean, self.deviation))
+    return ((patch_BLP / 255.0 - mean_P) / deviation_P).astype(self.dtype)
 
   def _pooled(self, x_BLD: Array) -> Array:
     if self.pool == "class":
@@ -129,6 +146,10 @@ def check(model: ViT) -> None:
   positive(model, "image_size", "patch", "width", "depth", "heads")
   divides("patch", model.patch, "image_size", model.image_size)
   divides("heads", model.heads, "width", model.width)
+  if not 0 <= model.patch_dropout < 1:
+    raise UserError(
+      f"patch_dropout={model.patch_dropout} is a share of the patches: from 0 to below 1."
+    )
   if len(model.mean) != len(model.deviation):
     raise UserError(
       f"mean has {len(model.mean)} colours and deviation {len(model.deviation)}; give as many."
