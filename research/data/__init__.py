@@ -1,18 +1,25 @@
 """From files to batches. Everything here is a frozen value that opens nothing when constructed.
 
-documents    TFDS, Files
+documents    TFDS, Files, Sources
 pairs        LineAligned, PairFiles, UnicodeNames
 tokenizers   Bytes, SentencePiece, HuggingFace, FromRun; `load_vocabulary` reads a run's
 splits       ByHash, Tail, Column
-datasets     Text, SentencePairs, Translations, SpanCorruption, ImageText, Shapes
+datasets     Text, SentencePairs, Translations, SpanCorruption
+pictures     ImageText; of Captioned, CaptionedArray, CaptionedTFDS, WebDataset; Glyphs, Shapes
+augmentation SquareCrop, ResizedCrop, Flip, Colour
 tasks        Labelled, Tagged, Questions, Summaries; of LabelledFile, CoNLL, SQuAD, SummaryFile,
              PythonLines, ...
 batches      batches (endless, shuffled), epoch (once, in order)
 preview      what a dataset looks like
 """
 
+from research.data.augmentation import Colour, Flip, ResizedCrop, SquareCrop
+from research.data.captioned import Captioned
+from research.data.captioned_array import CaptionedArray
+from research.data.captioned_tfds import CaptionedTFDS
 from research.data.files import Files
 from research.data.from_run import FromRun
+from research.data.glyphs import Glyphs
 from research.data.image_text import Column, ImageText
 from research.data.labelled import BERT_MARKS, Labelled, LabelledFile
 from research.data.labels import Labels
@@ -26,13 +33,14 @@ from research.data.shapes import Shapes
 from research.data.span_corruption import SENTINELS, SpanCorruption
 from research.data.splits import ByHash, Tail
 from research.data.squad import SQuAD
-from research.data.summaries import Summaries, SummaryFile
+from research.data.summaries import Sources, Summaries, SummaryFile
 from research.data.tagged import CoNLL, Tagged
 from research.data.text import PreparedText, Text
 from research.data.tfds import TFDS
 from research.data.tokenizers import Bytes, HuggingFace, SentencePiece, Vocabulary
 from research.data.tokenizers import load as load_vocabulary
 from research.data.translations import PreparedTranslations, Translations
+from research.data.web_dataset import WebDataset
 
 __all__ = [
   "BERT_MARKS",
@@ -42,11 +50,17 @@ __all__ = [
   "Batch",
   "ByHash",
   "Bytes",
+  "Captioned",
+  "CaptionedArray",
+  "CaptionedTFDS",
   "CoNLL",
+  "Colour",
   "Column",
   "Dataset",
   "Files",
+  "Flip",
   "FromRun",
+  "Glyphs",
   "HuggingFace",
   "ImageText",
   "Labelled",
@@ -61,12 +75,15 @@ __all__ = [
   "PythonSummaries",
   "PythonWords",
   "Questions",
+  "ResizedCrop",
   "SQuAD",
   "SentencePairs",
   "SentencePiece",
   "Shapes",
   "Source",
+  "Sources",
   "SpanCorruption",
+  "SquareCrop",
   "Summaries",
   "SummaryFile",
   "Tagged",
@@ -75,6 +92,7 @@ __all__ = [
   "Translations",
   "UnicodeNames",
   "Vocabulary",
+  "WebDataset",
   "batches",
   "epoch",
   "load_vocabulary",

@@ -80,6 +80,25 @@ class SummaryFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sources:
+  """The texts without their summaries, as documents to pre-train on.
+
+  Attributes:
+    records: `SummaryFile(path)`.
+  """
+
+  records: Records
+
+  def fingerprint(self) -> str:
+    """That of the records."""
+    return f"sources {self.records.fingerprint()}"
+
+  def read(self) -> Iterator[str]:
+    """The texts, in the order of the records."""
+    return (record["source"] for record in self.records.read())
+
+
+@dataclasses.dataclass(frozen=True)
 class Summaries:
   """Texts with their summaries, a pair to a row; a `Dataset`.
 
