@@ -78,6 +78,7 @@ class Looks:
       return False
     self.measured[name] = metrics.means(totals)
     if not self.journal.has(step, name):  # a run that was complete is told, and has its line
-      self.journal.evaluation(step, name, self.measured[name], metrics.standard_errors(totals))
+      told = {**self.measured[name], **metrics.particulars(totals)}
+      self.journal.evaluation(step, name, told, metrics.standard_errors(totals))
     self._scored(step, {f"{name}.{key}": value for key, value in self.measured[name].items()})
     return True

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
   from jax import Array
@@ -122,8 +123,55 @@ class CalibrationError:
     return math.nan
 
 
-# Whatever adds up exactly, and has a mean() in the end.
-Measure = Mean | MacroF1 | CalibrationError
+RESAMPLED, AT_ONCE = 1_000, 100  # bootstrap samples, and of these at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """Single values, kept on the host, whose mean is told with an interval and beside chance.
+
+  The interval is the bootstrap's (Efron, 1979): the middle 95 % of the means of samples drawn again
+  from the values; values of one group, such as the captions of one picture, are drawn together.
+
+  Attributes:
+    values: (n,).
+    chance: what a guess has on average.
+    groups: (n,) numbers from 0; None where every value is by itself.
+  """
+
+  values: np.ndarray
+  chance: float
+  groups: np.ndarray | None = None
+
+  def mean(self) -> float:
+    """Zero where nothing was counted."""
+    return float(np.mean(self.values)) if len(self.values) else 0.0
+
+  def standard_error(self) -> float:
+    """The deviation of the means of the samples that are drawn again."""
+    return float(np.std(self._means())) if len(self.values) > 1 else math.nan
+
+  def interval(self) -> tuple[float, float]:
+    """95 %."""
+    low, high = np.percentile(self._means(), [2.5, 97.5])
+    return float(low), float(high)
+
+  def _means(self) -> np.ndarray:
+    groups = np.arange(len(self.values)) if self.groups is None else self.groups
+    totals = np.bincount(groups, self.values)
+    counts = np.bincount(groups).astype(float)
+    there = np.flatnonzero(counts)
+    totals, counts = totals[there], counts[there]
+    random = np.random.RandomState(0)
+    drawn = []
+    for _ in range(RESAMPLED // AT_ONCE):
+      often = random.multinomial(len(there), np.full(len(there), 1 / len(there)), AT_ONCE)
+      drawn.append(often @ totals / (often @ counts))
+    return np.concatenate(drawn)
+
+
+# Whatever has a mean() in the end; all but a Sample, which is measured in one go, add up exactly.
+Measure = Mean | MacroF1 | CalibrationError | Sample
 Metrics = dict[str, Measure]
 
 
@@ -148,3 +196,15 @@ def standard_errors(metrics: Metrics) -> dict[str, float]:
   """The standard error of every mean that has one."""
   errors = {name: mean.standard_error() for name, mean in metrics.items()}
   return {name: error for name, error in errors.items() if math.isfinite(error)}
+
+
+def particulars(metrics: Metrics) -> dict[str, dict[str, Any]]:
+  """Of samples: "n", what is "chance", and the "interval" of 95 %, by the name of the measure."""
+  samples = {name: x for name, x in metrics.items() if isinstance(x, Sample) and len(x.values)}
+  if not samples:
+    return {}
+  return {
+    "n": {name: len(x.values) for name, x in samples.items()},
+    "chance": {name: x.chance for name, x in samples.items()},
+    "interval": {name: list(x.interval()) for name, x in samples.items()},
+  }

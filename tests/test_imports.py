@@ -20,7 +20,7 @@ FLOORS = [
   {"experiment"},
   {"checkpoint", "log", "generate", "skipped"},
   {"evaluate", "scores", "rouge", "answers"},
-  {"flops", "fit", "microbatches", "warm_start"},
+  {"matching", "flops", "fit", "microbatches", "warm_start"},
   {"update", "looks"},
   {"train", "preflight"},
   {"load", "bench", "report"},

@@ -1,0 +1,156 @@
+"""Pictures and texts as the unit vectors that a model of two towers gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.data import captions, pipeline
+from research.generate import language
+
+ROWS = 64  # on the device at a time
+
+
+class Encoder:
+  """The towers of a model with its parameters; every batch is filled up to the same rows."""
+
+  def __init__(self, model: Any, params: Any, rows: int = ROWS):
+    self.rows, self._params = rows, {"params": params}
+    place = language.replicated(params)
+
+    def tower(method: str) -> Callable[..., Any]:
+      def encode(params, *inputs):
+        return model.apply(params, *inputs, method=method)
+
+      return jax.jit(encode, out_shardings=place)
+
+    self._image, self._text = tower("encode_image"), tower("encode_text")
+
+  def images(self, image_BYXC: np.ndarray) -> np.ndarray:
+    """(B, Y, X, C) from 0 to 255 -> (B, E)."""
+    return self._in_batches(self._image, image_BYXC)
+
+  def texts(self, caption_BL: np.ndarray, end_B: np.ndarray) -> np.ndarray:
+    """Tokens and the places of their ends -> (B, E)."""
+    return self._in_batches(self._text, caption_BL, end_B)
+
+  def _in_batches(self, tower, *inputs: np.ndarray) -> np.ndarray:
+    parts = []
+    for first in range(0, len(inputs[0]), self.rows):
+      some = [x[first : first + self.rows] for x in inputs]
+      count = len(some[0])
+      full = [np.pad(x, [(0, self.rows - count), *[(0, 0)] * (x.ndim - 1)]) for x in some]
+      parts.append(np.asarray(jax.device_get(tower(self._params, *full)))[:count])
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """How texts become rows for the text tower, as they did in training.
+
+  Attributes:
+    vocabulary: of the run.
+    length: of a row.
+    start: the token before each text, or None.
+  """
+
+  vocabulary: Any
+  length: int
+  start: int | None
+
+  @classmethod
+  def of(cls, dataset: Any, vocabulary: Any) -> Words:
+    """Those of a dataset of pictures with captions."""
+    length = dataset.example()["caption"].shape[1]
+    return cls(vocabulary, length, getattr(dataset, "start", None))
+
+  def rows(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, L) tokens, (N,) places of their ends; what is too long loses its end."""
+    return captions.rows(self.vocabulary, texts, self.length, self.start)[:2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """The pictures and the captions of a split, each once, and which belong together.
+
+  Attributes:
+    images_PE, texts_TE: unit vectors.
+    pairs: (n, 2) numbers of a picture and of a caption.
+    first_image, first_text: (P,) and (T,) the number of the example where each comes first.
+  """
+
+  images_PE: np.ndarray
+  texts_TE: np.ndarray
+  pairs: np.ndarray
+  first_image: np.ndarray
+  first_text: np.ndarray
+
+
+def pairs_of(
+  encoder: Encoder, source: pipeline.Source, limit: int | None, stopping: Callable[[], bool]
+) -> Pairs | None:
+  """Encodes the first pairs of a source, up to `limit`; None where `stopping` says so.
+
+  A picture is known by its number, where batches have "picture", or else by its pixels; a caption
+  by its tokens. So one with several captions is one picture, and captions that say the same are one
+  caption, whichever pictures they are said of.
+  """
+  pictures, texts = _Distinct(), _Distinct()
+  images_PE, texts_TE, pairs = [], [], []
+  for batch in batches(source, encoder.rows, limit):
+    captions_BL = batch["caption"]
+    numbers = batch.get("picture")
+    keys = [x.tobytes() for x in batch["image"]] if numbers is None else numbers.tolist()
+    image_B, new_images = pictures.numbers(keys)
+    text_B, new_texts = texts.numbers([x.tobytes() for x in captions_BL])
+    if new_images:
+      images_PE.append(encoder.images(batch["image"][new_images]))
+    if new_texts:
+      texts_TE.append(encoder.texts(captions_BL[new_texts], batch["caption_end"][new_texts]))
+    pairs.append(np.stack([image_B, text_B], axis=1))
+    if stopping():
+      return None
+  return Pairs(
+    np.concatenate(images_PE),
+    np.concatenate(texts_TE),
+    np.unique(np.concatenate(pairs), axis=0),
+    np.array(pictures.firsts),
+    np.array(texts.firsts),
+  )
+
+
+def batches(source: pipeline.Source, rows: int, limit: int | None) -> Iterator[pipeline.Batch]:
+  """The first `limit` examples in order, without padding."""
+  left = len(source) if limit is None else min(limit, len(source))
+  for batch in pipeline.epoch(source, rows, limit=-(-left // rows)):
+    yield {name: x[:left] for name, x in batch.items()}
+    left -= rows
+
+
+class _Distinct:
+  """Numbers for things in the order in which they come first.
+
+  Attributes:
+    firsts: of each, how many had come before it.
+  """
+
+  def __init__(self):
+    self._known: dict[Any, int] = {}
+    self.firsts: list[int] = []
+    self._seen = 0
+
+  def numbers(self, keys: Iterable[Any]) -> tuple[np.ndarray, list[int]]:
+    """The number of each, and the places in `keys` of those that are new."""
+    numbers, new = [], []
+    for place, key in enumerate(keys):
+      if key not in self._known:
+        self._known[key] = len(self._known)
+        self.firsts.append(self._seen)
+        new.append(place)
+      numbers.append(self._known[key])
+      self._seen += 1
+    return np.array(numbers, np.int64), new

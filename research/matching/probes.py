@@ -1,0 +1,183 @@
+"""What a linear layer makes of the vectors of pictures, given examples of the classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from research.errors import UserError
+from research.matching import encoded, ranks
+from research.matching.zero_shot import check_labels, labelled
+from research.metrics import Metrics, Sample
+
+DRAWS = 3  # of examples, whose results are averaged
+STEPS, FLAT = 2_000, 1e-6  # of a descent at most, and the gradient where it ends
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+  """Accuracy of ridge regression on a few examples of each class (ViT, section 4.1).
+
+  Attributes:
+    classes: how many there are.
+    shots: numbers of examples of each class.
+    strength: of the ridge.
+    pictures, every, split, rows: as of `ZeroShot`.
+    examples: of "train" that are looked through, and of the split that are classified, at most.
+    seed: of what is drawn; each number of shots is drawn three times.
+  """
+
+  classes: int
+  shots: tuple[int, ...] = (1, 5, 10)
+  strength: float = 1.0
+  pictures: Any = None
+  examples: int | None = 10_000
+  every: int | None = None
+  split: str = "heldout"
+  rows: int = encoded.ROWS
+  seed: int = 0
+
+  def __post_init__(self):
+    if not self.shots or min(self.shots) < 1:
+      raise UserError(f"shots={self.shots} are numbers of examples, such as (1, 5, 10).")
+    check_strength(self.strength)
+
+  def total(
+    self, model: Any, params: Any, dataset: Any, stopping: Callable[[], bool] = lambda: False
+  ) -> Metrics | None:
+    """shots_k, the accuracy after k examples of each class; arguments as of `Retrieval.total`."""
+    found = _both(self, model, params, dataset, stopping)
+    if found is None:
+      return None
+    (seen_NE, seen_N), (images_BE, label_B) = found
+    metrics: Metrics = {}
+    for shots in self.shots:
+      hits = np.zeros(len(label_B))
+      for draw in range(DRAWS):
+        chosen = few(seen_N, self.classes, shots, np.random.RandomState([self.seed, draw]))
+        weights, bias = ridge(seen_NE[chosen], seen_N[chosen], self.classes, self.strength)
+        hits += _hits(images_BE @ weights + bias, label_B) / DRAWS
+      metrics[f"shots_{shots}"] = Sample(hits, 1 / self.classes)
+    return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearProbe:
+  """Accuracy of logistic regression on the pictures of "train" (CLIP, section 3.2).
+
+  Attributes:
+    classes: how many there are.
+    strength: of the penalty, half of it times the squared weights is added to the mean loss.
+    pictures, examples, every, split, rows: as of `FewShot`.
+  """
+
+  classes: int
+  strength: float = 1e-3
+  pictures: Any = None
+  examples: int | None = 10_000
+  every: int | None = None
+  split: str = "heldout"
+  rows: int = encoded.ROWS
+
+  def __post_init__(self):
+    check_strength(self.strength)
+
+  def total(
+    self, model: Any, params: Any, dataset: Any, stopping: Callable[[], bool] = lambda: False
+  ) -> Metrics | None:
+    """accuracy, as a sample over the pictures; arguments as of `Retrieval.total`."""
+    found = _both(self, model, params, dataset, stopping)
+    if found is None:
+      return None
+    (seen_NE, seen_N), (images_BE, label_B) = found
+    weights, bias = logistic(seen_NE, seen_N, self.classes, self.strength)
+    return {"accuracy": Sample(_hits(images_BE @ weights + bias, label_B), 1 / self.classes)}
+
+
+def ridge(
+  vectors_NE: np.ndarray, label_N: np.ndarray, classes: int, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Weights (E, C) and bias (C,) of the least squares to 1 for the class and -1 for others."""
+  x_NE, targets_NC = vectors_NE.astype(np.float64), 2.0 * np.eye(classes)[label_N] - 1.0
+  mean_E, mean_C = x_NE.mean(0), targets_NC.mean(0)
+  x_NE, targets_NC = x_NE - mean_E, targets_NC - mean_C
+  N, E = x_NE.shape
+  if N < E:  # the smaller of two systems with the same solution
+    weights_EC = x_NE.T @ np.linalg.solve(x_NE @ x_NE.T + strength * np.eye(N), targets_NC)
+  else:
+    weights_EC = np.linalg.solve(x_NE.T @ x_NE + strength * np.eye(E), x_NE.T @ targets_NC)
+  return weights_EC, mean_C - mean_E @ weights_EC
+
+
+def logistic(
+  vectors_NE: np.ndarray, label_N: np.ndarray, classes: int, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Weights (E, C) and bias (C,) of the least cross-entropy.
+
+  Steps are Nesterov's (1983), as long as the curvature allows; the momentum starts again whenever
+  it points uphill (O'Donoghue & Candès, 2015, section 3.2).
+  """
+  N = len(label_N)
+  x_NE = np.concatenate([vectors_NE, np.ones((N, 1))], axis=1).astype(np.float64)  # and the bias
+  penalty_E1 = np.append(np.full(x_NE.shape[1] - 1, strength), 0.0)[:, None]
+  curvature = np.linalg.norm(x_NE, 2) ** 2 / (2 * N) + strength
+  weights_EC = ahead_EC = np.zeros((x_NE.shape[1], classes))
+  momentum = 0
+  for _ in range(STEPS):
+    logits_NC = x_NE @ ahead_EC
+    shares_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+    shares_NC /= shares_NC.sum(axis=1, keepdims=True)
+    shares_NC[np.arange(N), label_N] -= 1
+    gradient_EC = x_NE.T @ shares_NC / N + penalty_E1 * ahead_EC
+    if abs(gradient_EC).max() < FLAT:
+      break
+    before_EC, weights_EC = weights_EC, ahead_EC - gradient_EC / curvature
+    momentum = 0 if np.vdot(gradient_EC, weights_EC - before_EC) > 0 else momentum + 1
+    ahead_EC = weights_EC + momentum / (momentum + 3) * (weights_EC - before_EC)
+  return ahead_EC[:-1], ahead_EC[-1]
+
+
+def few(label_N: np.ndarray, classes: int, shots: int, random: np.random.RandomState) -> np.ndarray:
+  """The places of so many examples of each class, drawn at random.
+
+  Raises:
+    UserError: a class has fewer.
+  """
+  places = []
+  for label in range(classes):
+    there = np.flatnonzero(label_N == label)
+    if len(there) < shots:
+      raise UserError(
+        f"class {label} has {len(there)} examples to learn from, and shots={shots} are wanted; "
+        "choose fewer, or look through more of them."
+      )
+    places.append(random.permutation(there)[:shots])
+  return np.concatenate(places)
+
+
+def check_strength(strength: float) -> None:
+  """UserError where it is not above 0, so that there would be no one solution."""
+  if not strength > 0:
+    raise UserError(f"strength={strength} must be above 0.")
+
+
+def _both(probe: Any, model: Any, params: Any, dataset: Any, stopping: Callable[[], bool]):
+  """The vectors and classes to learn from, and those to be told; None where stopped."""
+  encoder = encoded.Encoder(model, params, probe.rows)
+  found = []
+  for split in ("train", probe.split):
+    source = (probe.pictures or dataset).source(split)
+    part = labelled(encoder, source, probe.examples, stopping)
+    if part is None:
+      return None
+    check_labels(part[1], probe.classes)
+    found.append(part)
+  return found
+
+
+def _hits(logits_BC: np.ndarray, label_B: np.ndarray) -> np.ndarray:
+  right_BC = np.eye(logits_BC.shape[1], dtype=bool)[label_B]
+  return ranks.hits(logits_BC, right_BC, (1,))[:, 0]
