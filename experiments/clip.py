@@ -48,8 +48,7 @@ def experiment(
   return Experiment(
     name=f"clip_{size.replace('/', '').replace('@', '_')}",
     data=data.ImageText(
-      table,
-      folder,
+      data.Captioned(table, folder),
       data.HuggingFace(vocabulary),
       image_size=image_size,
       length=77,

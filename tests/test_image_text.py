@@ -1,7 +1,9 @@
 """Pictures with captions: read, resized, cropped by arithmetic; what is broken is named."""
 
+import dataclasses
 import json
 import math
+import pathlib
 import zipfile
 
 import numpy as np
@@ -9,8 +11,9 @@ import PIL.Image
 import pytest
 
 from research import data, load, train
-from research.data import captions, images, pipeline, shapes
+from research.data import captioned, captions, draws, images, pipeline, shapes
 from research.data.bad_records import BadRecords
+from research.data.splits import SPLITS
 from research.errors import UserError
 
 RED = (255, 0, 0)
@@ -35,7 +38,8 @@ def folder(tmp_path, count=200):
 
 def dataset(tmp_path, table="pairs.jsonl", **fields):
   fields = {"image_size": 16, "length": 16, "split": data.ByHash(0.1), **fields}
-  return data.ImageText(str(tmp_path / table), str(tmp_path / "pictures"), data.Bytes(), **fields)
+  pictures = data.Captioned(str(tmp_path / table), str(tmp_path / "pictures"))
+  return data.ImageText(pictures, data.Bytes(), **fields)
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +86,15 @@ def test_batches_are_a_function_of_seed_and_step(prepared):
     np.testing.assert_array_equal(fifth[name], again[name])
 
 
-def test_fractions_are_even_and_independent():
-  x = images.fractions(2, np.arange(20_000), epoch=1, seed=0)
+def test_chances_are_even_and_independent():
+  x = draws.uniform(0, 1, np.arange(20_000), 2)
   assert x.min() >= 0 and x.max() < 1
   counts, _, _ = np.histogram2d(*x.T, bins=4)
   assert np.all(abs(counts - 1250) < 5 * math.sqrt(1250))
   assert abs(np.corrcoef(x[:-1, 0], x[1:, 0])[0, 1]) < 0.03
   for other in (
-    images.fractions(2, np.arange(20_000), 2, 0),
-    images.fractions(2, np.arange(20_000), 1, 1),
+    draws.uniform(0, 2, np.arange(20_000), 2),
+    draws.uniform(1, 1, np.arange(20_000), 2),
   ):
     assert abs(np.corrcoef(x[:, 0], other[:, 0])[0, 1]) < 0.03
 
@@ -100,7 +104,7 @@ def test_broken_pictures_are_left_out_and_named(tmp_path, capsys):
   whole = (home / "pictures" / "7.png").read_bytes()
   (home / "pictures" / "7.png").write_bytes(whole[:60])
   prepared = dataset(home).prepare()
-  assert [name.rsplit("/", 1)[1] for name in prepared.broken] == ["7.png"]
+  assert prepared.summary["left_out"] == 1 and "7.png" in prepared.summary["named"][0]
   said = capsys.readouterr().err
   assert "1 of 200 records cannot be used and are left out" in said
   assert "pairs.jsonl, line 8: 7.png cannot be read" in said
@@ -164,7 +168,7 @@ def test_a_line_is_no_picture(tmp_path):
 def test_a_table_that_cannot_be_used_is_said(tmp_path, name, text, said):
   (tmp_path / name).write_text(text)
   with pytest.raises(UserError) as error:
-    captions.table(tmp_path / name, tmp_path, "image", "caption", BadRecords(0.0))
+    list(data.Captioned(str(tmp_path / name), str(tmp_path)).read(BadRecords(0.0)))
   assert said in str(error.value)
 
 
@@ -222,13 +226,85 @@ def test_table_and_pictures_may_lie_in_an_archive(tmp_path):
     for path in sorted(home.rglob("*.*")):
       if path.suffix in (".png", ".jsonl"):
         archive.write(path, path.relative_to(home))
-  packed = data.ImageText(
-    f"{tmp_path}/pairs.zip/pairs.jsonl",
-    f"{tmp_path}/pairs.zip/pictures",
-    data.Bytes(),
-    image_size=8,
-    length=12,
-  )
+  pictures = data.Captioned(f"{tmp_path}/pairs.zip/pairs.jsonl", f"{tmp_path}/pairs.zip/pictures")
+  packed = data.ImageText(pictures, data.Bytes(), image_size=8, length=12)
   found = packed.source("train").take(np.arange(4), epoch=0)
   wanted = dataset(tmp_path, image_size=8, length=12).source("train").take(np.arange(4), epoch=0)
   np.testing.assert_array_equal(found["image"], wanted["image"])
+
+
+def test_a_picture_may_have_several_captions(tmp_path):
+  for name in "abcdefgh":
+    picture(tmp_path / "pictures" / f"{name}.png")
+  rows = [{"file": f"{x}.png", "names": {"en": f"an {x}"}, "words": [x, x * 2]} for x in "abcdefgh"]
+  rows.append({"file": "a.png", "names": {"en": "once more"}, "words": []})
+  (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  pictures = data.Captioned(
+    f"{tmp_path}/x.jsonl", f"{tmp_path}/pictures", "file", ("names/en", "words")
+  )
+  found = {picture.name: picture.captions for picture in pictures.read(BadRecords(0.0))}
+  assert found["a.png"] == ("an a", "a", "aa", "once more")
+  assert found["b.png"] == ("an b", "b", "bb")
+  prepared = data.ImageText(pictures, data.Bytes(), 8, 16, data.ByHash(0.4)).prepare()
+  assert prepared.summary["pictures"] == 8 and prepared.summary["pairs"] == 25
+  seen = [set(prepared.source(split).pictures[prepared.source(split).numbers]) for split in SPLITS]
+  assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == 8
+  batch = prepared.source("train").take(np.arange(3), 0)
+  assert batch["picture"].tolist() == [batch["picture"][0]] * 3
+
+
+def test_files_are_decoded_as_they_are_read_with_the_same_result(prepared):
+  there = dataclasses.replace(prepared.dataset, keep="files").prepare()
+  assert not (there.folder / "pixels.bin").exists()
+  for split in SPLITS:
+    ours, theirs = (p.source(split).take(np.arange(8), 3) for p in (there, prepared))
+    for key in theirs:
+      np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+def test_a_picture_that_breaks_later_is_padding_and_too_many_are_an_error(tmp_path):
+  source = dataset(folder(tmp_path), keep="files", skip=0.01).source("train")
+  names = [pathlib.Path(source._store._files[i]) for i in source.pictures[source.numbers[:3]]]
+  names[1].unlink()
+  batch = source.take(np.arange(3), 0)
+  assert batch["weights"].tolist() == [1, 0, 1]
+  assert not any(batch[key][1].any() for key in batch)
+  assert source.bad.count == 1 and names[1].name in source.bad.named[0]
+  source.take(np.arange(3), 1)
+  assert source.bad.count == 1
+  names[0].write_bytes(b"gone")
+  with pytest.raises(UserError, match=r"more than skip=0\.01"):
+    source.take(np.arange(3), 2)
+
+
+def test_what_is_cut_and_what_has_no_caption_is_said(tmp_path):
+  home = folder(tmp_path, count=60)
+  picture(home / "pictures" / "alone.png")
+  note = dataset(home, length=10).source("train").note
+  assert "50 of 60 captions are longer than length=10 tokens" in note
+  assert "pictures without a caption are left out: 1, for example alone.png" in note
+
+
+def test_rows_of_an_array_are_pictures(tmp_path):
+  pixels = np.random.RandomState(0).randint(0, 256, (20, 6, 8, 3)).astype(np.uint8)
+  np.savez_compressed(tmp_path / "x.npz", rgb=pixels)
+  rows = [json.dumps({"caption": f"no {i}", "split": "train" if i else "test"}) for i in range(20)]
+  (tmp_path / "x.jsonl").write_text("\n".join(rows))
+  pictures = data.CaptionedArray(f"{tmp_path}/x.jsonl", f"{tmp_path}/x.npz")
+  source = data.ImageText(pictures, data.Bytes(), 6, 8, data.Column()).source("heldout")
+  np.testing.assert_array_equal(source.take(np.arange(1), 0)["image"][0], pixels[0, :, 1:7])
+  (tmp_path / "x.jsonl").write_text("\n".join(rows[1:]))
+  with pytest.raises(UserError, match=r"19 lines and .* 20 pictures"):
+    list(pictures.read(BadRecords(0.0)))
+  wrong = dataclasses.replace(pictures, key="bgr")
+  with pytest.raises(UserError, match="no array 'bgr'; choose with key= from rgb"):
+    list(wrong.read(BadRecords(0.0)))
+
+
+def test_what_lies_elsewhere_is_no_part_of_a_folder(tmp_path):
+  (tmp_path / "in").mkdir()
+  (tmp_path / "in" / "link.png").symlink_to(tmp_path / "out.png")
+  picture(tmp_path / "out.png")
+  for name in ("../out.png", f"{tmp_path}/out.png", "link.png"):
+    with pytest.raises(UserError, match="lies outside"):
+      captioned.inside(tmp_path / "in", "line 1", name)

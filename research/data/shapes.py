@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from research.data import captions, images, pipeline
+from research.data import captions, draws, pipeline
 from research.data.splits import SPLITS, TRAIN
 from research.data.vocabulary import Bytes, Tokenizer, Vocabulary
 from research.errors import UserError
@@ -88,12 +88,13 @@ class Drawings:
   def take(self, indices: np.ndarray, epoch: int) -> pipeline.Batch:
     """What is drawn is a function of (seed, split, index), where it stands of the epoch also."""
     seed = 2 * self.dataset.seed + (self.split == TRAIN)
-    chosen_B1 = images.fractions(1, indices, 0, seed) * len(self.said)
+    chosen_B1 = draws.uniform(seed, 0, indices, 1) * len(self.said)
     numbers = chosen_B1[:, 0].astype(int)
-    places = images.fractions(6, indices, 1 + epoch, seed)
+    places = draws.uniform(seed, 1 + epoch, indices, 6)
     size = self.dataset.image_size
     return {
       "image": np.stack([draw(*self.said[i], size, p) for i, p in zip(numbers, places)]),
+      "picture": np.asarray(indices, np.int32),
       "caption": self.tokens[numbers],
       "caption_end": self.ends[numbers],
       "weights": np.ones(len(indices), np.float32),

@@ -34,12 +34,16 @@ class Stream(Protocol):
 
 @dataclasses.dataclass
 class Member:
-  """A file, a folder, or something else that a tar may hold; `contents` are a file's bytes."""
+  """A file, a folder, or something else that a tar may hold.
+
+  `contents` are a file's bytes, which lie from `offset` on in a tar that is not compressed.
+  """
 
   name: str
   size: int
   kind: str
   contents: Stream | None
+  offset: int = 0
 
 
 def members(stream: Stream) -> Iterator[Member]:
@@ -82,4 +86,5 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Member:
     return Member(member.name, 0, FOLDER, None)
   if not member.isreg() or member.issparse():
     return Member(member.name, 0, OTHER, None)
-  return Member(member.name, member.size, FILE, archive.extractfile(member))
+  contents = archive.extractfile(member)
+  return Member(member.name, member.size, FILE, contents, member.offset_data)

@@ -18,7 +18,11 @@ import numpy as np
 from research.data import cache, progress
 from research.errors import UserError, nearest, reason
 
-OURS = ("python_docs", "python_source")  # made here on first use, from the interpreter itself
+OURS = (
+  "python_docs",
+  "python_source",
+  "glyphs",
+)  # made here on first use, from the interpreter itself
 FORMAT = 1  # raise it whenever what our builders write changes
 
 
@@ -27,7 +31,8 @@ class TFDS:
   """The documents of a TensorFlow dataset.
 
   "python_docs" (the Python reference and docstrings, 2.5 MB) and "python_source" (the standard
-  library, 30 MB) are made on first use from the interpreter, without network.
+  library, 30 MB) are made on first use from the interpreter, and "glyphs" from matplotlib's fonts,
+  without network.
 
   Attributes:
     name: as in TFDS: "lm1b", "wiki40b/en", "lm1b:1.1.0".
@@ -43,10 +48,10 @@ class TFDS:
 
   def fingerprint(self) -> str:
     """Of the dataset's version, its files' sizes and beginnings; its records are not read."""
-    builder = self._builder()
+    builder = self.builder()
     total = hashlib.blake2b(repr((self.split, self.field)).encode(), digest_size=16)
     total.update(builder.info.full_name.encode())
-    for path in self._files(builder):
+    for path in self.files(builder):
       with path.open("rb") as file:
         total.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
     return total.hexdigest()
@@ -57,8 +62,8 @@ class TFDS:
     Raises:
       UserError: it is not prepared, damaged, or has no such split or field.
     """
-    builder = self._builder()
-    files = self._files(builder)
+    builder = self.builder()
+    files = self.files(builder)
     self._check_field(builder)
     number = 0
     try:
@@ -73,7 +78,8 @@ class TFDS:
     except Exception as error:  # ArrayRecord's, protobuf's and TFDS's have nothing in common
       raise UserError(_damaged(builder, f"{_place(files, number)}: {reason(error)}")) from None
 
-  def _builder(self):
+  def builder(self):
+    """TFDS's, of what is prepared; UserError where it is not."""
     return _ours(self.name) if self.name in OURS else self._prepared()
 
   def _prepared(self):
@@ -107,7 +113,7 @@ class TFDS:
       )
     return builder
 
-  def _files(self, builder) -> dict[pathlib.Path, int]:
+  def files(self, builder) -> dict[pathlib.Path, int]:
     """The files of the split and the records that are read of each, after checking what they hold.
 
     A damaged ArrayRecord file opens without complaint, as one with no records.
@@ -177,10 +183,10 @@ def _ours(name: str):
   with _quiet():
     import tensorflow_datasets as tfds
 
-    from research.data import python_docs
+    from research.data import glyph_builder, python_docs
 
-    make = python_docs.BUILDERS[name]
-    inside = pathlib.Path(name) / str(python_docs.PYTHON)
+    make = (python_docs.BUILDERS | glyph_builder.BUILDERS)[name]
+    inside = pathlib.Path(name) / str(make.VERSION)
 
     def write(folder: pathlib.Path) -> None:
       builder = make(data_dir=str(folder), file_format="array_record")

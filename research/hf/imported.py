@@ -50,7 +50,7 @@ def pairs(weights: str, table="pairs.tsv", folder="pictures", steps=1_000, peak=
   """Two towers: a table with a line for each picture and its caption."""
   model, words = described(weights)
   captioned = data.ImageText(
-    table, folder, words, image_size=model.image_size, length=model.max_length
+    data.Captioned(table, folder), words, image_size=model.image_size, length=model.max_length
   )
   loss = objectives.InfoNCE() if model.bias is None else objectives.SigmoidLoss()
   return _experiment(weights, model, captioned, loss, steps, peak)

@@ -251,12 +251,13 @@ PICTURES = {
 
 
 def _pairs(folder: Path, image: str) -> Any:
-  from research.data import Bytes, ImageText
+  from research.data import Bytes, Captioned, ImageText
 
   line = json.dumps({"image": image, "caption": "words"}).encode()
   _files(folder, {"pairs.jsonl": line})
   table, pictures = folder / "pairs.jsonl", folder / "pictures"
-  return ImageText(str(table), str(pictures), Bytes(), image_size=8, length=8).prepare()
+  captioned = Captioned(str(table), str(pictures))
+  return ImageText(captioned, Bytes(), image_size=8, length=8).prepare()
 
 
 def _picture(data: bytes) -> Case:

@@ -23,9 +23,8 @@ def pairs(skip: float = 0.0) -> Any:
 
   def read():
     table = next(path.name for path in sorted(Path().iterdir()) if path.name.startswith("pairs."))
-    dataset = data.ImageText(
-      table, "pictures", data.Bytes(), 8, 16, split=data.ByHash(0.0), skip=skip
-    )
+    pictures = data.Captioned(table, "pictures")
+    dataset = data.ImageText(pictures, data.Bytes(), 8, 16, split=data.ByHash(0.0), skip=skip)
     source = dataset.source("train")
     return [len(source), *source.take(np_range(len(source)), 0)["image"].shape[1:]]
 

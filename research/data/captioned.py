@@ -1,0 +1,234 @@
+"""Pictures with captions, as a table and a folder of one's own; and what every such source gives.
+
+A line of the table is a picture with a caption, or with several; a picture may have several lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from research.data import reading, tables
+from research.data.bad_records import BadRecords
+from research.data.clean import clean
+from research.data.images import ENDINGS, Unreadable
+from research.data.paths import reach
+from research.errors import UserError
+
+Names = str | tuple[str, ...]
+
+
+class Place(NamedTuple):
+  """Where a picture's bytes lie: in which file, from where on, and how many; -1 is all of them."""
+
+  file: str
+  offset: int = 0
+  size: int = -1
+
+
+class Picture(NamedTuple):
+  """A picture and what is said of it.
+
+  Attributes:
+    where: it was found, for messages.
+    name: of its own, by which it is held out.
+    place: of its bytes.
+    captions: one or more, cleaned.
+    columns: what else is said of it, by name.
+  """
+
+  where: str
+  name: str
+  place: Place
+  captions: tuple[str, ...]
+  columns: dict[str, Any]
+
+
+class Pictures(Protocol):
+  """Where pictures with captions come from: a frozen value that opens nothing when constructed."""
+
+  def fingerprint(self) -> str:
+    """Changes whenever `read` or `load` would give others."""
+
+  def read(self, bad: BadRecords) -> Iterator[Picture]:
+    """The pictures in an order that is always the same; `bad` takes what cannot be one.
+
+    Raises:
+      UserError: there is nothing to read, or it is not to be trusted.
+    """
+
+  def load(self, place: Place) -> bytes | np.ndarray:
+    """A picture: a file's bytes, or its pixels (Y, X), (Y, X, 3) or (Y, X, 4) uint8.
+
+    Raises:
+      Unreadable: it is not there.
+    """
+
+  def uncaptioned(self) -> list[str]:
+    """Names of the pictures that lie there without a caption."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+  """A table with a line for each picture, and the folder that these lie in.
+
+  Attributes:
+    table: a .jsonl file, or a .tsv or .csv one whose first line names the columns; plain or .gz.
+    folder: that the table's files lie in. Both may lead through a tar or zip ("flickr.zip/images").
+    image: the column with a picture's path in the folder.
+    caption: the column or columns with captions, each of which may hold a list of them; of .jsonl
+      objects "names/en" is the field "en" of the object in "names".
+  """
+
+  table: str
+  folder: str
+  image: str = "image"
+  caption: Names = "caption"
+
+  def fingerprint(self) -> str:
+    """Of the table's contents, and of the sizes and dates of the files that it names."""
+    total = hashlib.blake2b(repr((self.image, self.caption)).encode(), digest_size=16)
+    for picture in self.read(BadRecords(1.0)):
+      total.update(repr(picture).encode())
+      try:
+        found = os.stat(picture.place.file)
+        total.update(f"{found.st_size} {found.st_mtime_ns}".encode())
+      except OSError:
+        total.update(b"missing")
+    return total.hexdigest()
+
+  def read(self, bad: BadRecords) -> Iterator[Picture]:
+    """The pictures, in the order of their first lines.
+
+    `bad` takes the lines that cannot be used: no caption, or a file that lies outside the folder.
+    """
+    home = self._home()
+    files: dict[pathlib.Path, Picture] = {}
+    for row in rows(reach(self.table), needs(self.image, self.caption)):
+      try:
+        file = inside(home, row.where, one(row, self.image))
+        said = captions(row, self.caption)
+      except UserError as error:
+        bad.leave_out(str(error))
+        continue
+      before = files.get(file)
+      if before is not None:
+        files[file] = before._replace(captions=(*before.captions, *said))
+      else:
+        name = file.relative_to(home).as_posix()
+        files[file] = Picture(row.where, name, Place(str(file)), said, row.cells)
+    if not files and not bad.count:
+      raise UserError(f"{self.table} names no pictures; give a table with a line for each pair.")
+    yield from files.values()
+
+  def load(self, place: Place) -> bytes:
+    """All of a file."""
+    return part_of(place)
+
+  def uncaptioned(self) -> list[str]:
+    """Pictures in the folder that the table does not name."""
+    home = self._home()
+    named = {picture.name for picture in self.read(BadRecords(1.0))}
+    found = (
+      path.relative_to(home).as_posix()
+      for path in home.rglob("*")
+      if path.suffix.lower() in ENDINGS and path.is_file()
+    )
+    return sorted(name for name in found if name not in named)
+
+  def _home(self) -> pathlib.Path:
+    home = reach(self.folder).resolve()
+    if not home.is_dir():
+      raise UserError(f"{home} is no folder; give the one that the table's files lie in.")
+    return home
+
+
+def rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tables.Row]:
+  """The rows of a table, plain or .gz; UserError where it is none."""
+  ending = "".join(path.suffixes[-2:]).removesuffix(".gz").lower()
+  ending = ending if ending in tables.KINDS else path.suffix.lower()
+  if ending not in tables.KINDS:
+    known = ", ".join(tables.KINDS)
+    raise UserError(f"{path} is no table of pairs; its name ends in one of {known}, or .gz.")
+  yield from tables.rows(path, ending, reading.text(path), needs=columns)
+
+
+def needs(*names: Names) -> list[str]:
+  """The columns that a table must have."""
+  return [name for given in names for name in ((given,) if isinstance(given, str) else given)]
+
+
+def one(row: tables.Row, name: str) -> str:
+  """The text in a column."""
+  text = tables.text_of(row, name)
+  if not text.strip():
+    raise UserError(f"{row.where}: {name!r} is empty; every pair has a picture and a caption.")
+  return text
+
+
+def captions(row: tables.Row, names: Names) -> tuple[str, ...]:
+  """All captions in the columns, cleaned; columns that are empty say nothing, but not all may be.
+
+  Raises:
+    UserError: a column is not there or holds no text, or there is no caption at all.
+  """
+  if row.problem:
+    raise UserError(row.problem)
+  said = [clean(text) for name in needs(names) for text in _texts(row, name)]
+  said = tuple(dict.fromkeys(text for text in said if text.strip()))
+  if not said:
+    columns = " and ".join(map(repr, needs(names)))
+    raise UserError(f"{row.where}: {columns} is empty; every pair has a picture and a caption.")
+  return said
+
+
+def _texts(row: tables.Row, name: str) -> list[str]:
+  found = field(row.cells, name)
+  if found is None:
+    return [tables.text_of(row, name)]  # which says what is wrong
+  if isinstance(found, list) and all(isinstance(text, str) for text in found):
+    return found
+  if not isinstance(found, str):
+    kind = type(found).__name__
+    raise UserError(f"{row.where}: {name!r} is a {kind}; a caption is a string, or a list of them.")
+  return [found]
+
+
+def field(cells: Any, name: str) -> Any:
+  """What stands under "name", or under "outer/inner"; None where nothing does."""
+  if isinstance(cells, dict) and name in cells:
+    return cells[name]
+  outer, slash, inner = name.partition("/")
+  if slash and isinstance(cells, dict) and outer in cells:
+    return field(cells[outer], inner)
+  return None
+
+
+def inside(home: pathlib.Path, where: str, name: str) -> pathlib.Path:
+  """The file of this name in the folder; UserError where it would lie elsewhere."""
+  try:
+    file = (home / name).resolve()
+  except (OSError, ValueError, RuntimeError):
+    raise UserError(f"{where}: {name[:80]!r} cannot be a path.") from None
+  if not file.is_relative_to(home):
+    raise UserError(f"{where} names {name[:80]!r}, which lies outside {home}.")
+  return file
+
+
+def part_of(place: Place) -> bytes:
+  """The bytes at a place; Unreadable where they are not there."""
+  try:
+    with open(place.file, "rb") as file:
+      file.seek(place.offset)
+      data = file.read(place.size)
+  except OSError as error:
+    raise Unreadable(error.strerror or str(error)) from None
+  if place.size >= 0 and len(data) < place.size:
+    raise Unreadable(f"{len(data):,} of {place.size:,} bytes are there")
+  return data
