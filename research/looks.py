@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from research import distributed, metrics
+from research.diagnosis import diagnoses
 from research.experiment import Experiment
 
 SAMPLES = "samples"  # their name in the log
@@ -80,5 +81,7 @@ class Looks:
     if not self.journal.has(step, name):  # a run that was complete is told, and has its line
       told = {**self.measured[name], **metrics.particulars(totals)}
       self.journal.evaluation(step, name, told, metrics.standard_errors(totals))
+      for sentence in diagnoses(told):
+        self.journal.note(f"step {step}  {name}: {sentence}")
     self._scored(step, {f"{name}.{key}": value for key, value in self.measured[name].items()})
     return True

@@ -12,7 +12,7 @@ FLOORS = [
   {"errors", "memory", "secrets", "disk", "watchdog"},
   {"cluster", "guard", "init_from", "retention"},
   {"distributed", "steps", "array_files"},
-  {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking"},
+  {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking", "diagnosis"},
   {"mesh"},
   {"nn", "feed"},
   {"models", "objectives", "data", "optim"},

@@ -3,6 +3,7 @@
 from research.objectives.classification import Label, LabelAndNextToken, LabelScores
 from research.objectives.contrastive import InfoNCE, Retrieval, SigmoidLoss
 from research.objectives.entities import Tags
+from research.objectives.health import PairHealth
 from research.objectives.language import NextToken, TargetToken
 from research.objectives.masked import MaskedToken, MaskedTokenAndNextSentence
 from research.objectives.spans import Span
@@ -15,6 +16,7 @@ __all__ = [
   "MaskedToken",
   "MaskedTokenAndNextSentence",
   "NextToken",
+  "PairHealth",
   "Retrieval",
   "SigmoidLoss",
   "Span",
