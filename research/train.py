@@ -31,7 +31,7 @@ from research import (
 )
 from research.data import pipeline
 from research.experiment import BOOKKEEPING, Experiment
-from research.fit import Finished, fitted, score
+from research.fit import Finished, score_baseline
 from research.looks import Looks
 from research.preemption import interruptions
 from research.skipped import FOLDER, Skipped
@@ -202,13 +202,15 @@ def _words_and_baselines(experiment: Experiment, workdir: Path, journal: log.Log
   with distributed.together("saving the vocabulary and fitting the baselines"):
     if distributed.first():
       prepared.vocabulary.save(workdir / "vocabulary")
+      if getattr(prepared, "source_vocabulary", prepared.vocabulary) is not prepared.vocabulary:
+        prepared.source_vocabulary.save(workdir / "source_vocabulary")
       if fresh and experiment.init_from is not None:
         warm_start.same_words(experiment.init_from, workdir)
       if hasattr(prepared, "labels"):
         prepared.labels.save(workdir / "labels.json")
       for name, baseline in experiment.baselines.items() if fresh else ():
         with journal.pause("baselines"):
-          measured = score(fitted(baseline, prepared), prepared, "heldout")
+          measured = score_baseline(baseline, prepared)
         journal.baseline(name, metrics.means(measured), metrics.standard_errors(measured))
   return prepared.vocabulary
 

@@ -96,6 +96,8 @@ class Labelled:
     labels: how many there are.
     heldout, test: files of their own; without `heldout` the split takes it from `train`.
     split: says which records are held out.
+    limit: training records to keep, chosen by hash; None keeps all. The words of the tokenizer and
+      the names of labels come from all of them.
     marks: the tokens at the start, between two texts and at the end, by name; None is end-of-text.
       In BERT they are [CLS], [SEP], [SEP]; GPT-1 has learned ones of its own.
   """
@@ -107,6 +109,7 @@ class Labelled:
   heldout: Records | None = None
   test: Records | None = None
   split: ByHash = ByHash(heldout=0.1)  # noqa: RUF009 (frozen)
+  limit: int | None = None
   marks: tuple[str | None, str | None, str | None] = BERT_MARKS
 
   def __post_init__(self):

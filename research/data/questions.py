@@ -35,6 +35,8 @@ class Questions:
     question: tokens of a question, at most; it is cut behind them.
     heldout, test: files of their own; without `heldout` the split takes it from `train`.
     split: says which questions are held out.
+    limit: training questions to keep, chosen by hash; None keeps all. The words of the tokenizer
+      come from all of them.
   """
 
   train: Records
@@ -45,6 +47,7 @@ class Questions:
   heldout: Records | None = None
   test: Records | None = None
   split: ByHash = ByHash(heldout=0.1)  # noqa: RUF009 (frozen)
+  limit: int | None = None
 
   def __post_init__(self):
     task_rows.check(self)

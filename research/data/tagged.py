@@ -103,6 +103,8 @@ class Tagged:
     types: how many types of entities there are.
     heldout, test: files of their own; without `heldout` the split takes it from `train`.
     split: says which sentences are held out.
+    limit: training sentences to keep, chosen by hash; None keeps all. The words of the tokenizer
+      and the names of labels come from all of them.
   """
 
   train: Records
@@ -112,6 +114,7 @@ class Tagged:
   heldout: Records | None = None
   test: Records | None = None
   split: ByHash = ByHash(heldout=0.1)  # noqa: RUF009 (frozen)
+  limit: int | None = None
 
   def __post_init__(self):
     task_rows.check(self)

@@ -1,7 +1,7 @@
 """What tasks on labelled records share: splits, rows of a fixed length, and arrays on disk.
 
-A task is a frozen dataset with the fields `train`, `heldout`, `test`, `split`, `tokenizer` and
-`length`. The first three are sources of records: dicts that JSON can hold.
+A task is a frozen dataset with the fields `train`, `heldout`, `test`, `split`, `tokenizer`,
+`length` and `limit`. The first three are sources of records: dicts that JSON can hold.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ def prepare(
     known = None if labels is None else labels(records[TRAIN])
     if known is not None:
       known.save(folder / FILE)
+    if task.limit is not None:
+      records[TRAIN] = _few(records[TRAIN], texts, task.limit)
     for split, some in records.items():
       with progress.line(f"tokenizing {split}"):
         arrays, note = rows(vocabulary, known, some)
@@ -165,9 +167,11 @@ def prepare(
 
 
 def check(task: Any) -> None:
-  """Raises a UserError for a length that has no room for a text."""
+  """Raises a UserError for a length that has no room for a text, and a limit that leaves none."""
   if task.length < 8:
     raise UserError(f"length={task.length} has no room for a text and its marks; choose 8 or more")
+  if task.limit is not None and task.limit < 1:
+    raise UserError(f"limit={task.limit} leaves no record; choose a number of records, or None")
 
 
 def usable(entries: Iterable[Entry], skip: float) -> Iterator[Record]:
@@ -205,6 +209,16 @@ def marks(vocabulary: Vocabulary, names: Sequence[str | None]) -> list[int]:
       f"SentencePiece(vocab_size, special={tuple(missing)})"
     )
   return [vocabulary.end if name is None else vocabulary.special[name] for name in names]
+
+
+def _few(records: list[Record], texts: Callable[[Record], Sequence[str]], limit: int):
+  """At most `limit` records, chosen by their texts: fewer are a part of more."""
+  if limit > len(records):
+    raise UserError(
+      f"limit={limit:,} is more than the {len(records):,} training records; leave it out"
+    )
+  order = sorted(range(len(records)), key=lambda i: digest("\n".join(texts(records[i])))[8:])
+  return [records[i] for i in sorted(order[:limit])]
 
 
 def _divided(
