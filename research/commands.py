@@ -92,7 +92,9 @@ def explain(options) -> int:
 def data(options) -> int:
   from research import data, load
 
-  data.preview(load.recipe(options.file, options.words).experiment().data, rows=options.rows)
+  experiment = load.recipe(options.file, options.words).experiment()
+  page = Path("runs") / "data" / f"{experiment.name}.html"
+  data.preview(experiment.data, rows=options.rows, page=page)
   return 0
 
 

@@ -1,6 +1,7 @@
 """TFDS: prepared ArrayRecords are read, and our own builders work without network or TensorFlow."""
 
 import ast
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 
 from research import data
 from research.data import stdlib
+from research.data.bad_records import BadRecords
 from research.errors import UserError
 
 
@@ -174,3 +176,71 @@ def test_a_damaged_file_is_told(prepared, tmp_path, damage):
   for read in (lambda: list(prepared.read()), prepared.fingerprint):
     with pytest.raises(UserError, match="is damaged"):
       read()
+
+
+def test_glyphs_are_prepared_and_read_as_any_dataset(tmp_path):
+  import tensorflow_datasets as tfds
+
+  from research.data import glyph_builder
+
+  few = ("computer modern", "bold computer modern", "italic computer modern")
+  drawn = data.Glyphs(16, 96, styles=few, unseen=few[2:], characters=0.1, combinations=0.3)
+  with tfds.core.registered.skip_registration():
+    small = type("Glyphs", (glyph_builder.Glyphs,), {"DRAWN": drawn})
+  small(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+  pictures = data.CaptionedTFDS(
+    "glyphs_of_mine", ("train", "combinations"), caption="caption", data_dir=str(tmp_path)
+  )
+  (tmp_path / "glyphs").rename(tmp_path / "glyphs_of_mine")
+  dataset = data.ImageText(pictures, data.Bytes(), 16, 96, data.Column(heldout="combinations"))
+  for split, theirs in (("train", "train"), ("heldout", "combinations")):
+    found, wanted = dataset.source(split), drawn.source(theirs)
+    assert len(found) == len(wanted) > 5
+    batches = [source.take(np.arange(5), 0) for source in (found, wanted)]
+    for key in ("image", "caption"):
+      np.testing.assert_array_equal(*(batch[key] for batch in batches))
+  with pytest.raises(UserError, match=r"no feature 'captoin'.*Did you mean 'caption'"):
+    list(dataclasses.replace(pictures, caption="captoin").read(BadRecords(0.0)))
+
+
+def test_several_captions_lie_inside_of_a_sequence(tmp_path):
+  import io
+
+  import PIL.Image
+  import tensorflow_datasets as tfds
+  from etils import epath
+
+  with tfds.core.registered.skip_registration():
+
+    class CocoLike(tfds.core.GeneratorBasedBuilder):
+      """Four pictures with two captions each, in the features of coco_captions."""
+
+      VERSION = tfds.core.Version("1.1.0")
+      code_path = epath.Path(__file__)
+
+      def _info(self):
+        said = tfds.features.Sequence({"id": np.int64, "text": tfds.features.Text()})
+        features = {"image": tfds.features.Image(encoding_format="png"), "captions": said}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+      def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(), "val": self._generate_examples()}
+
+      def _generate_examples(self):
+        for i in range(4):
+          file = io.BytesIO()
+          PIL.Image.new("RGB", (9, 8), (i, 0, 0)).save(file, "png")
+          file.seek(0)
+          captions = [{"id": j, "text": f"picture {i}, said {j}"} for j in range(2)]
+          yield i, {"image": file, "captions": captions}
+
+  CocoLike(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+  pictures = data.CaptionedTFDS("coco_like", ("train", "val"), data_dir=str(tmp_path))
+  dataset = data.ImageText(pictures, data.Bytes(), 8, 24, data.Column(heldout="val"), keep="files")
+  batch = dataset.source("heldout").take(np.arange(8), 0)
+  said = [
+    bytes(row[:end].astype(np.uint8)).decode()
+    for row, end in zip(batch["caption"], batch["caption_end"])
+  ]
+  numbers = batch["image"][:, 0, 0, 0]
+  assert said == [f"picture {i}, said {j}" for i, j in zip(numbers, [0, 1] * 4)]

@@ -14,7 +14,7 @@ from research.data import captioned, tables
 from research.data.bad_records import BadRecords
 from research.data.captioned import Names, Picture, Place
 from research.data.images import Unreadable
-from research.data.tfds import TFDS
+from research.data.tfds import TFDS, quiet
 from research.errors import UserError, nearest, reason
 
 
@@ -86,11 +86,12 @@ def _records(source: CaptionedTFDS, split: str):
         f"{source.name} has no feature {name!r}; there are: {', '.join(features)}."
         f"{nearest(name, features)} Choose with image= and caption=."
       )
-  import tensorflow_datasets as tfds
+  with quiet():
+    import tensorflow_datasets as tfds
 
-  if not isinstance(features[source.image], tfds.features.Image):
-    raise UserError(f"{source.name}: the feature {source.image!r} holds no pictures.")
-  return builder.as_data_source(split, decoders={source.image: tfds.decode.SkipDecoding()})
+    if not isinstance(features[source.image], tfds.features.Image):
+      raise UserError(f"{source.name}: the feature {source.image!r} holds no pictures.")
+    return builder.as_data_source(split, decoders={source.image: tfds.decode.SkipDecoding()})
 
 
 def _record(records: Any, i: int) -> dict[str, Any]:

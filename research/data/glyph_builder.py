@@ -20,19 +20,20 @@ from research.data.glyph_words import Attributes
 from research.data.splits import TRAIN
 
 ATTRIBUTES = tuple(field.name for field in dataclasses.fields(Attributes))
-SIZE = 64
 
 
 class Glyphs(tfds.core.GeneratorBasedBuilder):
   """Each character in each style once, in colours that its number draws."""
 
   VERSION = tfds.core.Version("1.0.0")
+  DRAWN = glyphs.Glyphs(image_size=64, length=256)
   # TFDS would look for itself, with a package that it does not ask for from Python 3.9 on.
   code_path = epath.Path(__file__)
 
   def _info(self) -> tfds.core.DatasetInfo:
     texts = {name: tfds.features.Text() for name in ("caption", *ATTRIBUTES)}
-    image = tfds.features.Image(shape=(SIZE, SIZE, 3), encoding_format="png")
+    shape = (self.DRAWN.image_size, self.DRAWN.image_size, 3)
+    image = tfds.features.Image(shape=shape, encoding_format="png")
     return tfds.core.DatasetInfo(
       builder=self,
       description="Characters of matplotlib's fonts, with captions made of Unicode's names. Drawn "
@@ -46,7 +47,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     del dl_manager  # nothing is downloaded
-    prepared = glyphs.Glyphs(image_size=SIZE, length=256).prepare()
+    prepared = self.DRAWN.prepare()
     splits = (TRAIN, *glyphs.UNSEEN)
     return {split: self._generate_examples(prepared.source(split)) for split in splits}
 
@@ -67,6 +68,12 @@ def _png(image_YXC: np.ndarray) -> io.BytesIO:
   PIL.Image.fromarray(image_YXC).save(file, "png")
   file.seek(0)
   return file
+
+
+def edition() -> str:
+  """What the records hang on, beside the version: another matplotlib or FreeType draws others."""
+  versions = glyph_ink.versions()
+  return f"{versions['matplotlib']}-{versions['unicode']}-{versions['fingerprint']}"
 
 
 BUILDERS = {"glyphs": Glyphs}

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import pathlib
 import time
 from typing import Any
 
 import numpy as np
 
-from research.data import pipeline
+from research.data import contact_sheet, pipeline
 from research.data.splits import SPLITS
 
 BATCHES = 50  # timed
 
 
 def outline(
-  dataset: pipeline.Dataset, *, rows: int, batch_size: int, seed: int, width: int, console
+  dataset: pipeline.Dataset,
+  *,
+  rows: int,
+  batch_size: int,
+  seed: int,
+  width: int,
+  page: pathlib.Path | None,
+  console,
 ) -> dict[str, Any]:
   """Prints the first `rows` examples that training would see, and returns the numbers beside them.
 
   Args:
     dataset: any; its tokens are read aloud where it prepares a vocabulary.
-    rows, batch_size, seed, width, console: as of `preview`.
+    rows, batch_size, seed, width, page, console: as of `preview`.
 
   Returns:
     examples per split and per second, and the texts of the tokens.
@@ -42,6 +50,8 @@ def outline(
     numbers["texts"] = [
       _aloud(vocabulary, row[there]) for row, there in zip(first["tokens"], present)
     ]
+  if "caption" in first and hasattr(dataset, "prepare"):
+    numbers["texts"] = contact_sheet.texts(dataset.prepare().vocabulary, first)
   for text in numbers["texts"]:
     console.print(rich.text.Text(text if len(text) <= width else f"{text[:width]} ..."))
     console.rule()
@@ -51,7 +61,13 @@ def outline(
     table.add_row(key, shape, str(x.dtype), f"{x.min():g}", f"{x.max():g}")
   console.print(table)
   sizes = ", ".join(f"{size:,} in {split}" for split, size in numbers["splits"].items())
-  console.print(f"{sizes}; {numbers['examples_per_second']:,.0f} examples per second")
+  facts = [f"{sizes}; {numbers['examples_per_second']:,.0f} examples per second"]
+  facts += [note] if (note := getattr(source, "note", "")) else []
+  for fact in facts:
+    console.print(fact, highlight=False)
+  if page is not None and "image" in first and numbers["texts"]:
+    contact_sheet.write(page, page.stem, dataset, seed, facts)
+    console.print(f"pictures: {page}", highlight=False)
   return numbers
 
 

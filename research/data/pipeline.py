@@ -28,6 +28,7 @@ The keys of a batch, once and for all. Every value is a NumPy array with B rows 
   last    (B,) int32    the place of its last token
 
   image        (B, Y, X, C) uint8  a picture, normalized by the model
+  picture      (B,) int32          its number; several captions of one picture have the same
   caption      (B, L) int32        tokens of its caption, end-of-text, zeros
   caption_end  (B,) int32          the place of end-of-text
 

@@ -86,7 +86,7 @@ class TFDS:
     base, _, version = self.name.partition(":")
     if version and not version[0].isdigit():
       raise UserError(f"{self.name}: only TFDS's own datasets can be read; give a name without ':'")
-    with _quiet():
+    with quiet():
       import tensorflow_datasets as tfds
 
       data_dir = self.data_dir and os.path.expanduser(self.data_dir)
@@ -180,10 +180,12 @@ def _damaged(builder, what: object) -> str:
 
 def _ours(name: str):
   """The builder of one of our own datasets, prepared in the cache."""
-  with _quiet():
+  with quiet():
     import tensorflow_datasets as tfds
 
     from research.data import glyph_builder, python_docs
+
+    edition = glyph_builder.edition() if name == "glyphs" else platform.python_version()
 
     make = (python_docs.BUILDERS | glyph_builder.BUILDERS)[name]
     inside = pathlib.Path(name) / str(make.VERSION)
@@ -193,12 +195,12 @@ def _ours(name: str):
       with progress.line(f"preparing {name}"):
         builder.download_and_prepare()
 
-    folder = cache.folder("tfds", f"{name}-{platform.python_version()}-{FORMAT}", write)
+    folder = cache.folder("tfds", f"{name}-{edition}-{FORMAT}", write)
     return tfds.builder_from_directory(str(folder / inside))
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
   """TFDS without its log lines, prints, bars and forgotten temporary folders; errors still rise."""
   import absl.logging  # its import sets up logging, so it comes first
 

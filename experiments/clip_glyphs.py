@@ -1,0 +1,64 @@
+"""CLIP on drawn characters: "a bold italic serif greek small letter alpha in red on white".
+
+  research run experiments/clip_glyphs.py
+  research data experiments/clip_glyphs.py
+  research run experiments/clip_glyphs.py:smoke
+
+Radford et al. (2021) at a size for two cores, on pictures that need no download: the characters of
+matplotlib's fonts, named by Unicode. What is held out is new in one of three ways, each a split of
+its own: characters never seen; characters and styles that were seen, but not together; and styles
+never seen. Each epoch draws every pair in other colours, and says so in other words.
+"""
+
+from research import Eval, Experiment, data, models, objectives, optim
+
+
+def experiment(steps=1_500, batch=128, image_size=32, width=128, peak=1e-3):
+  pair = objectives.InfoNCE()
+  found = objectives.Retrieval(pieces=8)
+  return Experiment(
+    name="clip_glyphs",
+    data=data.Glyphs(image_size=image_size, length=32, tokenizer=data.SentencePiece(2_048)),
+    model=models.CLIP(
+      vocab_size=2_048,
+      max_length=32,
+      image_size=image_size,
+      patch=8,
+      embedding=128,
+      image_width=width,
+      image_depth=4,
+      image_heads=width // 32,
+      text_width=width,
+      text_depth=2,
+      text_heads=width // 32,
+    ),
+    objective=pair,
+    optimizer=optim.AdamW(
+      optim.Cosine(peak, warmup=100), b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1
+    ),
+    steps=steps,
+    batch_size=batch,
+    evals={
+      "heldout": Eval(pair, batches=8),
+      "characters": Eval(found, split="characters", batches=1, batch_size=1_000),
+      "combinations": Eval(found, split="combinations", batches=1, batch_size=1_000),
+      "styles": Eval(found, split="styles", batches=1, batch_size=1_000),
+    },
+  )
+
+
+def smoke():
+  """The same, small enough to be tried in seconds."""
+  return experiment(steps=4, batch=16, width=32).vary(
+    "smoke",
+    {
+      "data.styles": ("serif", "bold serif", "italic serif"),
+      "data.unseen": ("italic serif",),
+      "model.image_depth": 1,
+      "model.text_depth": 1,
+      "evals.heldout.batches": 1,
+      "evals.characters.batch_size": 16,
+      "evals.combinations.batch_size": 16,
+      "evals.styles.batch_size": 16,
+    },
+  )
