@@ -151,12 +151,18 @@ def _parsers():
     "(default: every preset)",
   )
 
-  sample = command("sample", commands.sample, "Let the model of a run write text.")
+  sample = command(
+    "sample",
+    commands.sample,
+    "Let the model of a run write text.",
+    "An encoder-decoder makes another text of the prompt; of <extra_id_0> what is missing there.",
+  )
   sample.add_argument("workdir", type=Path)
-  sample.add_argument("--prompt", help="text to continue; - reads it from standard input")
+  sample.add_argument("--prompt", help="text to continue, or to read; - is standard input")
   sample.add_argument("--prompt-file", type=Path, help="file with the text to continue")
   sample.add_argument("--tokens", type=_count, default=256, help="at most so many new tokens")
   sample.add_argument("--greedy", action="store_true", help="always the likeliest token")
+  sample.add_argument("--beam", type=_count, metavar="N", help="the likeliest of N, looked ahead")
   sample.add_argument("--temperature", type=float, default=0.8)
   sample.add_argument("--top-k", type=int, help="only the k likeliest tokens")
   sample.add_argument("--top-p", type=float, help="only the likeliest tokens of mass p")
@@ -168,13 +174,13 @@ def _parsers():
   predict = command(
     "predict",
     commands.predict,
-    "Labels, entities or answers for new texts, by the model of a run.",
+    "Labels, entities, answers, translations or summaries of new texts, by the model of a run.",
     "An output that was begun is gone on with; a line that cannot be read holds an error.",
   )
   predict.add_argument("workdir", type=Path)
   predict.add_argument("texts", nargs="*", metavar="TEXT", help="a text, or a question and a text")
   predict.add_argument("--input", type=Path, help="file of the kind that the run was trained on")
-  predict.add_argument("--output", type=Path, help=".jsonl; of labels also .csv")
+  predict.add_argument("--output", type=Path, help=".jsonl; also .csv, .txt of texts")
   predict.add_argument("--step", type=int, help="checkpoint (default: the newest)")
 
   taking = command(

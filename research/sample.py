@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research import checkpoint, fit, generate, memory, record
-from research.data import load_vocabulary, vocabulary
+from research import checkpoint, fit, generate, memory, record, screen
+from research.data import SpanCorruption, load_vocabulary, vocabulary
 from research.errors import UserError
 from research.experiment import Experiment
+from research.generate import gaps
 from research.generate.language import NOTHING
 from research.generate.samples import opening
 from research.generate.sampling import Sampler
 from research.mesh import Sharding
 from research.models.ngram import FittedNGram
 from research.sharding import Layout
-
-# What a terminal would take for commands: a young model of bytes writes these, too.
-CONTROLS = {i: "\ufffd" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
 
 
 def sample(options: argparse.Namespace) -> int:
@@ -34,12 +32,15 @@ def sample(options: argparse.Namespace) -> int:
   Raises:
     UserError: options that do not go together, no run, no checkpoint, or a prompt too long.
   """
-  prompt, sampler = read_prompt(options), choose_sampler(options)
+  prompt, search = read_prompt(options), choose_search(options)
   memory.keep()
   experiment, _ = record.open_run(options.workdir)
   words = open_vocabulary(experiment, options.workdir)
-  full = write(
-    continuations(experiment, options, opening(words, prompt), sampler, words.end),
+  if hasattr(experiment.model, "decode"):
+    screen.show(targets(experiment, options, prompt, search, words), options.stop)
+    return 0
+  full = screen.write(
+    continuations(experiment, options, opening(words, prompt), search, words.end),
     words,
     prompt=prompt,
     samples=options.samples,
@@ -69,11 +70,15 @@ def read_prompt(options: argparse.Namespace) -> str:
   return sys.stdin.read() if options.prompt == "-" else options.prompt or ""
 
 
-def choose_sampler(options: argparse.Namespace) -> Sampler:
+def choose_search(options: argparse.Namespace) -> generate.Beam | Sampler:
   """How the options say that tokens are chosen."""
   drawn = generate.Sample(options.temperature, options.top_k, options.top_p)
   if options.stop == "":
     raise UserError("--stop '' would end every sample at once; give some text, or drop it.")
+  if options.beam is not None:
+    if options.greedy or options.samples > 1 or (options.top_k, options.top_p) != (None, None):
+      raise UserError("--beam takes the likeliest text; drop it, or what else says how to choose.")
+    return generate.Beam(options.beam)
   if not options.greedy:
     return drawn
   if (options.top_k, options.top_p) != (None, None):
@@ -93,11 +98,20 @@ def open_vocabulary(experiment: Experiment, workdir: Path) -> Any:
   return experiment.data.prepare().vocabulary
 
 
+def open_source_vocabulary(experiment: Experiment, workdir: Path, words: Any) -> Any:
+  """The vocabulary of the sources where it is one of its own, or else `words`."""
+  folder = Path(workdir) / "source_vocabulary"
+  if (folder / vocabulary.FILE).is_file():
+    return load_vocabulary(folder)
+  own = getattr(experiment.data, "source_tokenizer", None) is not None
+  return experiment.data.prepare().source_vocabulary if own else words
+
+
 def continuations(
   experiment: Experiment,
   options: argparse.Namespace,
   prompt: np.ndarray,
-  sampler: Sampler,
+  search: generate.Beam | Sampler,
   end: int,
 ) -> Iterator[np.ndarray]:
   """What the model of the run writes, as `generate.stream` yields it."""
@@ -108,26 +122,58 @@ def continuations(
     path = Path(options.workdir) / fit.MODEL
     if not path.is_file():
       raise UserError(f"{path} is missing; run the experiment first.")
+    if isinstance(search, generate.Beam):
+      raise UserError("--beam: a counted model writes one token after another; drop it.")
     prompts = [prompt] * options.samples
-    return counted(FittedNGram.load(path), prompts, options.tokens, sampler, key)
+    return counted(FittedNGram.load(path), prompts, options.tokens, search, key)
   model = experiment.model
   if not hasattr(model, "encode") or not hasattr(model, "max_length"):
     raise UserError(f"{options.workdir}: a {type(model).__name__} does not write text.")
-  return generate.stream(
-    model,
+  given = (model, open_params(experiment, options.workdir, options.step))
+  given += ([prompt] * options.samples,)
+  if isinstance(search, generate.Beam):
+    return iter([generate.beam_search(*given, steps=options.tokens, beam=search, end=end)])
+  return generate.stream(*given, steps=options.tokens, sampler=search, key=key, end=end)
+
+
+def targets(
+  experiment: Experiment,
+  options: argparse.Namespace,
+  prompt: str,
+  search: generate.Beam | Sampler,
+  words: Any,
+) -> list[str]:
+  """What an encoder-decoder makes of the prompt; where that has gaps, the prompt without them."""
+  source_words = open_source_vocabulary(experiment, options.workdir, words)
+  source, found = gaps.encode(source_words, prompt)
+  room = experiment.model.max_length
+  if not prompt.strip():
+    raise UserError("the model reads a text and writes another; give one with --prompt.")
+  if isinstance(experiment.data, SpanCorruption) and not found:
+    raise UserError(f"the model restores what is missing: write {gaps.NAMES[0]} in its place.")
+  if len(source) > room:
+    raise UserError(f"the prompt has {len(source)} tokens, and the model reads {room}; shorten it.")
+  written = generate.translate(
+    experiment.model,
     open_params(experiment, options.workdir, options.step),
-    [prompt] * options.samples,
+    [source] * options.samples,
     steps=options.tokens,
-    sampler=sampler,
-    key=key,
-    end=end,
+    begin=(words.end,),
+    end=words.end,
+    search=search,
+    never=range(words.vocab_size, experiment.model.vocab_size),
+    key=jax.random.key(options.seed, impl="threefry2x32"),
   )
+  return [
+    gaps.filled(words, source, target) if found else words.decode(target) for target in written
+  ]
 
 
 def open_params(experiment: Experiment, workdir: Path, step: int | None = None) -> Any:
   """The parameters of a checkpoint, the newest by default, on one device; averaged ones first."""
   tokens, key = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.random.key(0)
-  boxed = jax.eval_shape(experiment.model.init, key, tokens)["params"]
+  inputs = [tokens] * (2 if hasattr(experiment.model, "decode") else 1)
+  boxed = jax.eval_shape(experiment.model.init, key, *inputs)["params"]
   adapters = experiment.adapters
   if adapters is not None:
     boxed = jax.eval_shape(adapters.add, key, boxed)
@@ -162,73 +208,3 @@ def counted(
     yield new
     if all(over):
       return
-
-
-def write(
-  pieces: Iterator[np.ndarray],
-  words: Any,
-  *,
-  prompt: str,
-  samples: int,
-  tokens: int,
-  stop: str | None,
-) -> bool:
-  """Prints the samples, each after its prompt: the first while it grows, then the others.
-
-  Returns:
-    Whether one came to an end because the model can read no further.
-  """
-  written: list[list[int]] = [[] for _ in range(samples)]
-  current, shown = 0, -1  # the sample on the screen, and how much of its text; -1 is not begun
-
-  def finished(row: int) -> bool:
-    """Whether it ended by itself; one that ended otherwise does so together with all."""
-    return words.end in written[row][-1:] or _settled(words.decode(written[row]), stop)[1]
-
-  def show(done: Callable[[int], bool]) -> None:
-    nonlocal current, shown
-    while current < samples:
-      if shown < 0:
-        _print((f"--- sample {current + 1}\n" if samples > 1 else "") + prompt)
-        shown = 0
-      whole = done(current)
-      text, _ = _settled(words.decode(written[current]), stop, whole)
-      _print(text[shown:])
-      shown = len(text)
-      if not whole:
-        return
-      _print("\n")
-      current, shown = current + 1, -1
-
-  for new in pieces:
-    for row, ids in zip(written, new):
-      row.extend(int(i) for i in ids if i != NOTHING)
-    show(finished)
-    if all(finished(row) for row in range(samples)):
-      break
-  show(lambda row: True)
-  return any(len(ids) < tokens and not finished(row) for row, ids in enumerate(written))
-
-
-def _settled(text: str, stop: str | None, whole: bool = False) -> tuple[str, bool]:
-  """The part of a growing text that will not change any more, and whether `stop` has ended it.
-
-  Held back are a last character whose bytes may not all have come yet, and what may be the
-  beginning of `stop`.
-  """
-  if stop and stop in text:
-    return text[: text.index(stop)], True
-  if whole:
-    return text, False
-  text = text.removesuffix("\ufffd")
-  for length in range(min(len(stop or ""), len(text)), 0, -1):
-    if stop and text.endswith(stop[:length]):
-      return text[:-length], False
-  return text, False
-
-
-def _print(text: str) -> None:
-  if sys.stdout.isatty():
-    text = text.translate(CONTROLS)
-  encoding = sys.stdout.encoding or "utf-8"
-  print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)

@@ -5,6 +5,7 @@ sampling     how the next token is chosen: Greedy, Sample
 beam         what is likeliest as a whole: Beam, beam_search
 translation  the targets of sources: translate, translations
 texts        the same from texts to texts
+gaps         texts with sentinels where something is missing, and without
 samples      Samples, what a model is asked to write while it trains
 """
 

@@ -1,4 +1,4 @@
-"""From the model of a run to labels, entities and answers for new texts."""
+"""From the model of a run to labels, entities, answers, translations, ... of new texts."""
 
 from research.predict.command import predict
 

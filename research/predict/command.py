@@ -4,7 +4,8 @@ What a result is depends on the run's dataset. Each kind is a class made of an `
 
   inputs(path)    -> Entry of every line of a file, also of those that cannot be read
   one(texts)      -> the record of what stands on the command line
-  __call__(some)  -> a result for every record, a dict that JSON can hold
+  __call__(some)  -> a result for every record, a dict that JSON can hold; how many were too long
+  too_long        what is said of these
   columns         of a result as a row of a table, or None
 """
 
@@ -24,12 +25,19 @@ from research.predict.entities import EntitiesOf
 from research.predict.labels import LabelsOf
 from research.predict.opened import Opened
 from research.predict.spans import AnswersTo
+from research.predict.targets import TargetsOf
 from research.predict.written import Output
 
 PART = 256  # inputs between two times that results are written
 TOLD = 5  # lines that cannot be read, one by one
 
-KINDS = {data.Labelled: LabelsOf, data.Tagged: EntitiesOf, data.Questions: AnswersTo}
+KINDS = {
+  data.Labelled: LabelsOf,
+  data.Tagged: EntitiesOf,
+  data.Questions: AnswersTo,
+  data.Translations: TargetsOf,
+  data.Summaries: TargetsOf,
+}
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -53,7 +61,9 @@ def predict(options: argparse.Namespace) -> int:
     )
   predictor = kind(run)
   if options.texts:
-    print(json.dumps(predictor([predictor.one(options.texts)])[0], ensure_ascii=False, indent=1))
+    (result,), long = predictor([predictor.one(options.texts)])
+    print(json.dumps(result, ensure_ascii=False, indent=1))
+    _tell(long, predictor)
     return 0
   return _file(predictor, run, options)
 
@@ -72,17 +82,21 @@ def _file(predictor: Any, run: Opened, options: argparse.Namespace) -> int:
   output = Output(options.output, about, predictor.columns)
   if output.done:
     print(f"going on behind the first {output.done:,} results", file=sys.stderr)
-  bad = 0
   entries = itertools.islice(itertools.chain(first, entries), output.done, None)
   while part := list(itertools.islice(entries, PART)):
     readable = [entry.record for entry in part if not entry.problem]
-    results = iter(predictor(readable) if readable else ())
-    output.add({"error": e.problem} if e.problem else next(results) for e in part)
-    for entry in part:
-      bad += bool(entry.problem)
-      if entry.problem and bad <= TOLD:
-        print(f"left out: {entry.problem}", file=sys.stderr)
+    found, long = predictor(readable) if readable else ((), 0)
+    for problem in [entry.problem for entry in part if entry.problem][: max(0, TOLD - output.bad)]:
+      print(f"left out: {problem}", file=sys.stderr)
+    results = iter(found)
+    output.add([{"error": e.problem} if e.problem else next(results) for e in part], long=long)
   output.finish()
-  said = f", {bad:,} of them could not be read and hold an error" if bad else ""
+  said = f", {output.bad:,} of them could not be read and hold an error" if output.bad else ""
   print(f"{output.done:,} results in {options.output}{said}")
+  _tell(output.long, predictor)
   return 0
+
+
+def _tell(long: int, predictor: Any) -> None:
+  if long:
+    print(f"note: {long:,} of the texts {predictor.too_long}", file=sys.stderr)

@@ -21,6 +21,7 @@ class EntitiesOf:
 
   def __init__(self, run: Opened):
     self._run, self._labels = run, run.labels()
+    self.too_long = f"have more than {run.dataset.length:,} tokens, and were read in pieces"
 
   def inputs(self, path: str) -> Iterator[Entry]:
     """The records of a file."""
@@ -33,10 +34,11 @@ class EntitiesOf:
       raise UserError("the text has no words; give some.")
     return {"words": words}
 
-  def __call__(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+  def __call__(self, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
     """{"words", "tags", "entities": [{"type", "text", "begin", "end", "probability"}]} of each.
 
-    The end is not included; tags are those of IOB2; the probability is the least of its words.
+    And how many were read in pieces. The end is not included; tags are those of IOB2; the
+    probability is the least of its words.
     """
     arrays = self._run.dataset.encode(self._run.vocabulary, records)
     found = self._run.outputs(arrays)
@@ -47,7 +49,9 @@ class EntitiesOf:
       words = arrays["words"][row][begins] - 1
       tags[number][words] = found["tags"][row][begins]
       sure[number][words] = found["probabilities"][row][begins]
-    return [self._result(*of_record) for of_record in zip(records, tags, sure)]
+    pieces = np.bincount(arrays["record"], minlength=len(records))
+    results = [self._result(*of_record) for of_record in zip(records, tags, sure)]
+    return results, int((pieces > 1).sum())
 
   def _result(self, record: Record, tags: np.ndarray, sure: np.ndarray) -> dict[str, Any]:
     words, entities = record["words"], entities_of(tags, self._labels)

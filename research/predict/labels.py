@@ -17,6 +17,9 @@ class LabelsOf:
 
   def __init__(self, run: Opened):
     self._run, self._labels = run, run.labels()
+    self.too_long = (
+      f"have more than {run.dataset.length:,} tokens with their marks, and their ends were left out"
+    )
 
   def inputs(self, path: str) -> Iterator[Entry]:
     """The records of a file."""
@@ -29,11 +32,11 @@ class LabelsOf:
       raise UserError(f"the model reads {wanted} texts at once, and {len(texts)} are given.")
     return {"texts": list(texts)}
 
-  def __call__(self, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """{"label", "probability", "probabilities": {label: p}} for every record."""
-    arrays, _ = self._run.dataset.encode(self._run.vocabulary, records)
+  def __call__(self, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
+    """{"label", "probability", "probabilities": {label: p}} for every record; how many were cut."""
+    arrays, cut = self._run.dataset.encode(self._run.vocabulary, records)
     names = self._labels.names
-    return [
+    results = [
       {
         "label": names[int(row.argmax())],
         "probability": rounded(row.max()),
@@ -41,3 +44,4 @@ class LabelsOf:
       }
       for row in self._run.outputs(arrays)["probabilities"]
     ]
+    return results, cut

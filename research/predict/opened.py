@@ -47,6 +47,11 @@ class Opened:
     return sample.open_vocabulary(self._experiment, self.workdir)
 
   @functools.cached_property
+  def source_vocabulary(self) -> Any:
+    """That of the sources, where there are some; often it is the same."""
+    return sample.open_source_vocabulary(self._experiment, self.workdir, self.vocabulary)
+
+  @functools.cached_property
   def params(self) -> Any:
     return sample.open_params(self._experiment, self.workdir, self.step)
 

@@ -19,6 +19,9 @@ class AnswersTo:
 
   def __init__(self, run: Opened):
     self._run = run
+    self.too_long = (
+      f"ask more than {run.dataset.question:,} tokens, and the ends of the questions were left out"
+    )
     named = [item for item in run.evals.values() if isinstance(item, answers.Answered)]
     self._threshold = named[0].threshold if named else 0.0
 
@@ -34,16 +37,17 @@ class AnswersTo:
       )
     return {"id": "1", "question": texts[0], "context": texts[1]}
 
-  def __call__(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+  def __call__(self, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
     """{"id", "answer", "begin", "end", "score", "no_answer_score"} for every record.
 
+    And how many questions were cut; texts of any length are read, in windows.
     Scores are log probabilities. The answer is null where none is likelier than the best span by
     more than the threshold of the run's `Answered`; begin and end are the best span's all the same.
     """
     run = self._run
-    arrays, _ = run.dataset.encode(run.vocabulary, records)
+    arrays, cut = run.dataset.encode(run.vocabulary, records)
     found = answers.answers(run.objective, run.model, run.params, arrays, len(records), ROWS)
-    return [
+    results = [
       {
         "id": record["id"],
         "answer": record["context"][answer.begin : answer.end].strip()
@@ -56,3 +60,4 @@ class AnswersTo:
       }
       for record, answer in zip(records, found)
     ]
+    return results, cut

@@ -22,13 +22,15 @@ class Output:
 
   Attributes:
     done: how many results it holds.
+    bad: how many of these hold an error.
+    long: how many are of inputs that were too long.
   """
 
   def __init__(self, path: Path, about: dict[str, Any], columns: Sequence[str] | None):
     """Opens it, or goes on with it.
 
     Args:
-      path: .jsonl, or .csv where results have columns.
+      path: .jsonl, or .csv where results have columns; or .txt where "text" is one of them.
       about: of what the results are; another begun file is not gone on with.
       columns: of a result as a row of a table, or None.
 
@@ -37,11 +39,11 @@ class Output:
     """
     self.path, self._about = path, about
     self._progress = path.with_name(path.name + PROGRESS)
-    self._columns = [*columns, "error"] if columns and path.suffix == ".csv" else None
-    if path.suffix != ".jsonl" and self._columns is None:
-      kinds = ".jsonl or .csv" if columns else ".jsonl"
-      raise UserError(f"--output {path}: results are written to {kinds}; name it so.")
-    self.done, size = self._begun()
+    kinds = [".jsonl", *[".csv"] * bool(columns), *[".txt"] * ("text" in (columns or ()))]
+    if path.suffix not in kinds:
+      raise UserError(f"--output {path}: results are written to {' or '.join(kinds)}; name it so.")
+    self._columns = [*columns, "error"] if path.suffix == ".csv" else None
+    self.done, self.bad, self.long, size = self._begun()
     try:
       self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
       self._file.truncate(size)
@@ -52,12 +54,18 @@ class Output:
     except OSError as error:
       raise UserError(f"--output {path} cannot be written ({error.strerror}).") from None
 
-  def add(self, results: Iterable[dict[str, Any]]) -> None:
-    """Writes results, and waits until they are on the disk."""
+  def add(self, results: Iterable[dict[str, Any]], long: int = 0) -> None:
+    """Writes results, and waits until they are on the disk.
+
+    Args:
+      results: with "error" where there is none.
+      long: how many are of inputs that were too long.
+    """
     for result in results:
-      text = lines.encode(result).encode("utf-8", "backslashreplace")
-      self._file.write(self._row(result) if self._columns else text)
+      self._file.write(self._line(result))
       self.done += 1
+      self.bad += "error" in result
+    self.long += long
     self._keep()
 
   def finish(self) -> None:
@@ -68,16 +76,18 @@ class Output:
   def _keep(self) -> None:
     self._file.flush()
     os.fsync(self._file.fileno())
-    state = {"about": self._about, "done": self.done, "bytes": self._file.tell()}
+    state = {"about": self._about, "done": self.done, "bad": self.bad, "long": self.long}
+    state["bytes"] = self._file.tell()
     disk.replace(self._progress, json.dumps(state))
 
-  def _begun(self) -> tuple[int, int]:
-    """How many results and bytes are there already."""
+  def _begun(self) -> tuple[int, int, int, int]:
+    """What is there already: results, those that are errors, of long inputs; and bytes."""
     if not self.path.exists():
-      return 0, 0
+      return 0, 0, 0, 0
     try:
       state = json.loads(self._progress.read_text(encoding="utf-8"))
-      done, size, about = int(state["done"]), int(state["bytes"]), state["about"]
+      done, bad, long, size = (int(state[name]) for name in ("done", "bad", "long", "bytes"))
+      about = state["about"]
     except FileNotFoundError:
       raise UserError(
         f"--output {self.path} is there already, and whole; remove it, or name another."
@@ -90,7 +100,15 @@ class Output:
       raise UserError(
         f"--output {self.path} was begun with another run or input; remove it, or name another."
       )
-    return done, size
+    return done, bad, long, size
+
+  def _line(self, result: dict[str, Any]) -> bytes:
+    """A result as a line of the file; an error is an empty line of a .txt."""
+    if self._columns:
+      return self._row(result)
+    if self.path.suffix == ".txt":
+      return (" ".join(result.get("text", "").split()) + "\n").encode("utf-8", "replace")
+    return lines.encode(result).encode("utf-8", "backslashreplace")
 
   def _row(self, result: dict[str, Any], header: bool = False) -> bytes:
     text = io.StringIO()
