@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from research import secrets
 from research.cluster import Job
 from research.errors import IntegrityError, NumericsError, RunError, UserError
 
@@ -254,7 +255,8 @@ def _leave(error: BaseException) -> None:
     )
   else:
     code = RunError.exit_code
-    traceback.print_exception(error)
+    told = "".join(traceback.format_exception(error))
+    print(secrets.redact(told), end="", file=sys.stderr)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code if isinstance(code, int) else RunError.exit_code)
