@@ -92,6 +92,16 @@ def test_a_narrow_beam_keeps_what_the_rules_keep(params, log_probs, size, penalt
   assert [tuple(target) for target in found] == [plainly(source) for source in SOURCES]
 
 
+@pytest.mark.parametrize("how, power", [(Greedy(), 0), (generate.Sample(), 0), (Beam(2, 0.6), 0.6)])
+def test_a_score_is_the_sum_of_log_probabilities(params, log_probs, how, power):
+  settings = {"steps": 4, "begin": (0,), "end": END, "search": how, "rows": 2}
+  found = dict(generate.translations(MODEL, params, SOURCES, **settings))
+  assert sorted(found) == list(range(len(SOURCES)))
+  for i, (words, score) in found.items():
+    total = sum(log_probs(SOURCES[i], words[:n])[word] for n, word in enumerate(words))
+    assert score == pytest.approx(total / len(words) ** power, rel=1e-4)
+
+
 def test_greedy_takes_the_likeliest_word_each_time(params, log_probs):
   found = generate.translate(MODEL, params, SOURCES, steps=4, begin=(0,), end=END)
   for source, target in zip(SOURCES, found):
