@@ -24,7 +24,7 @@ the first five for every picture, and the first for 57 %: about a fifth of the c
 of another picture too, and ties count as misses.
 """
 
-from research import Eval, Experiment, Sharding, data, models, objectives, optim
+from research import Eval, Experiment, Retrieval, Sharding, data, models, objectives, optim
 
 SIZES = {  # embedding; image: size, patch, width, depth, heads; text: width, heads; learning rate
   "B/32": (512, (224, 32, 768, 12, 12), (512, 8), 5e-4),
@@ -77,7 +77,8 @@ def experiment(
     sharding=Sharding(mesh={"data": 1, "fsdp": -1}),
     evals={
       "heldout": Eval(pair, batches=10, batch_size=1_024),
-      "retrieval": Eval(objectives.Retrieval(pieces=8), batches=1, batch_size=4_096),
+      "health": Eval(objectives.PairHealth(pair), batches=1, batch_size=1_024),
+      "retrieval": Retrieval(pairs=5_000),
     },
   )
 
@@ -107,7 +108,7 @@ def shapes(steps=1_000, batch=128):
       "batch_size": batch,
       "evals.heldout.batch_size": 128,
       "evals.heldout.batches": None,
-      "evals.retrieval.batch_size": 512,
+      "evals.health.batch_size": 128,
     },
   )
 
@@ -124,7 +125,8 @@ def smoke():
       "data.heldout": 64,
       "evals.heldout.batch_size": 32,
       "evals.heldout.every": 30,
-      "evals.retrieval.batch_size": 64,
+      "evals.health.batch_size": 32,
+      "evals.health.every": 30,
       "evals.retrieval.every": 30,
     },
   )

@@ -183,6 +183,44 @@ def _parsers():
   predict.add_argument("--output", type=Path, help=".jsonl; also .csv, .txt of texts")
   predict.add_argument("--step", type=int, help="checkpoint (default: the newest)")
 
+  embed = command("embed", commands.embed, "Write the vectors of pictures, or of texts.")
+  embed.add_argument("workdir", type=Path)
+  embed.add_argument("--images", type=Path, metavar="FOLDER", help="pictures, also in a zip or tar")
+  embed.add_argument("--texts", type=Path, metavar="FILE", help="a text in each line")
+  embed.add_argument("--output", type=Path, required=True, help=".npz: names and vectors")
+  embed.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+
+  search = command(
+    "search",
+    commands.search,
+    "Find pictures by words, and show them on a page.",
+    "The vectors of a folder are kept in the cache, until it or the checkpoint changes.",
+  )
+  search.add_argument("workdir", type=Path)
+  search.add_argument("query", metavar="TEXT", help="what the pictures should show")
+  search.add_argument(
+    "--images", type=Path, metavar="FOLDER", required=True, help="pictures, also in a zip or tar"
+  )
+  search.add_argument("--top", type=_count, default=24, help="how many (default: 24)")
+  search.add_argument(
+    "--output", type=Path, help="the page (default: search.html in the run's folder)"
+  )
+  search.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+
+  classify = command(
+    "classify", commands.classify, "Tell pictures apart by names of classes alone."
+  )
+  classify.add_argument("workdir", type=Path)
+  classify.add_argument(
+    "--images", type=Path, metavar="FOLDER", required=True, help="pictures, also in a zip or tar"
+  )
+  classify.add_argument("--labels", required=True, metavar="A,B,...", help="names of the classes")
+  classify.add_argument(
+    "--template", action="append", help="a text with {} for the name; may be repeated"
+  )
+  classify.add_argument("--output", type=Path, help=".jsonl or .csv (default: printed)")
+  classify.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+
   taking = command(
     "import",
     commands.import_,

@@ -60,12 +60,26 @@ def _run_one(recipe, experiment, workdir: Path) -> int:
     finished = (fit if experiment.optimizer is None else train)(experiment, workdir)
     with distributed.together("writing the report"):
       if distributed.first():
+        if finished.complete:
+          _gallery(experiment, workdir)
         page = report.write(workdir)
         for name, values in finished.evaluations.items():
           shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
           print(f"{experiment.name} {name} at step {finished.step}: {shown}")
         print(f"report: {page}")
   return 0 if finished.complete else PREEMPTED
+
+
+def _gallery(experiment, workdir: Path) -> None:
+  """What the model finds, for the report, where pictures and texts are to find one another."""
+  from research import distributed
+  from research.matching import Retrieval
+
+  alone = not distributed.several()
+  if alone and any(isinstance(item, Retrieval) for item in experiment.evals.values()):
+    from research import retrieve
+
+    retrieve.write_gallery(workdir)
 
 
 def describe(options) -> int:
@@ -131,6 +145,24 @@ def predict(options) -> int:
   from research.predict import predict
 
   return predict(options)
+
+
+def embed(options) -> int:
+  from research.retrieve import embed
+
+  return embed(options)
+
+
+def search(options) -> int:
+  from research.retrieve import search
+
+  return search(options)
+
+
+def classify(options) -> int:
+  from research.retrieve import classify
+
+  return classify(options)
 
 
 def plan(options) -> int:

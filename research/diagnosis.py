@@ -29,8 +29,8 @@ def diagnoses(values: Mapping[str, Any]) -> list[str]:
   if of("of_chance") > PLATEAU:
     told.append(
       f"plateau: the loss {loss:.3g} is what guessing has, {loss / of('of_chance'):.3g}. If it "
-      "stays there, pictures and captions may not belong together, or the learning rate is too high or "
-      "its warmup too short."
+      "stays there, pictures and captions may not belong together, or the learning rate is too "
+      "high or its warmup too short."
     )
   for tower, other in (("image", "pictures"), ("text", "captions")):
     if of(f"{tower}_likeness") > COLLAPSED:

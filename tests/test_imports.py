@@ -27,7 +27,7 @@ FLOORS = [
   {"record"},
   {"sample", "verify", "plan", "explain"},
   {"hf", "predict"},
-  {"merge"},
+  {"merge", "retrieve"},
   {"commands"},
   {"cli"},
 ]

@@ -211,3 +211,21 @@ def test_smoothing_leaves_a_straight_line_alone():
   steps = np.arange(300.0)
   smoothed = plots.smooth(plots.Curve("train", steps, 5 - 0.01 * steps))
   assert np.allclose(smoothed.values, 5 - 0.01 * steps, atol=0.03)
+
+
+def test_samples_are_told_with_their_interval_beside_chance(tmp_path):
+  line = {"step": 5, "time": 1.0, "split": "retrieval", "at_1": 0.25}
+  about = {"chance": {"at_1": 0.01}, "interval": {"at_1": [0.2, 0.3]}, "n": {"at_1": 1000}}
+  save(tmp_path, "metrics.jsonl", [{**line, **about}])
+  text = page(tmp_path)
+  row = "<td>retrieval, at 1</td><td>0.25</td><td>0.2 to 0.3</td><td>0.01</td><td>1,000</td>"
+  assert "<h2>Beside chance</h2>" in text and row in text
+  assert "Other measures" not in text and "Held-out data" not in text
+
+
+def test_what_is_wrong_is_told_in_words(tmp_path):
+  values = {"loss": 4.8, "of_chance": 0.99, "shuffled_loss": 4.8, "image_likeness": 0.2}
+  save(tmp_path, "metrics.jsonl", [{"step": 5, "time": 1.0, "split": "health", **values}])
+  text = page(tmp_path)
+  assert "<h2>What is wrong</h2>" in text
+  assert "plateau: the loss 4.8 is what guessing has, 4.85." in text

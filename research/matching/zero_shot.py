@@ -107,11 +107,11 @@ def labelled(
   return np.concatenate(images), np.concatenate(labels).astype(np.int64)
 
 
-def check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str], where: str = "names") -> None:
   """UserError where they cannot be told apart."""
   if len(names) < 2 or len(set(names)) < len(names) or not all(name.strip() for name in names):
     raise UserError(
-      f"names={tuple(names)[:5]}: give two classes or more, each with a name of its own."
+      f"{where} {', '.join(names[:5])}: give two classes or more, each with a name of its own."
     )
 
 

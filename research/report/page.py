@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-# Nothing may be fetched or run, whatever a model wrote into its samples.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+# Nothing may be fetched or run, whatever a model wrote into its samples; pictures are in the page.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 _CSS = """
 :root {
@@ -73,6 +73,15 @@ td span { color: var(--muted); font-weight: 400; }
 pre { margin: .6rem 0 1rem; padding: 1rem 1.2rem; background: var(--wash); border-radius: 4px;
   font: .85rem/1.6 var(--mono); white-space: pre-wrap; overflow-wrap: anywhere; }
 pre mark { background: none; color: var(--heldout); font-weight: 600; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr));
+  gap: 1rem; margin: .6rem 0 1.2rem; }
+.pictures img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain;
+  background: var(--wash); border-radius: 4px; }
+.pictures figcaption { font-size: .75rem; line-height: 1.4; overflow-wrap: anywhere; }
+.pictures figcaption b { color: var(--ink); font-weight: 500; }
+.pictures .right img { outline: 2px solid var(--other); outline-offset: 2px; }
+.matrix { max-width: 30rem; }
+.matrix rect { fill: var(--train); }
 details { border-bottom: 1px solid var(--rule); }
 summary { padding: .5rem 0; cursor: pointer; }
 @media (max-width: 44rem) {
@@ -180,6 +189,36 @@ def sample(prompt: str, written: str) -> str:
   asked = f"<mark>{text(prompt)}</mark>" if prompt else ""
   # A line break right after <pre> would be swallowed.
   return f'<pre dir="auto">\n{asked}{text(written)}</pre>'
+
+
+def pictures(cells: Iterable[tuple[str, str, str]], right: Sequence[bool] = ()) -> str:
+  """Pictures in rows: a data URL, or nothing where there is none, a name and what is said of it.
+
+  Those of which `right` says so are framed.
+  """
+  shown = []
+  for i, (source, name, said) in enumerate(cells):
+    if source and not source.startswith("data:image/"):
+      raise ValueError(f"a picture comes from outside of the page: {source[:40]}")
+    image = f'<img src="{text(source)}" alt="{text(name)}">' if source else "<img alt>"
+    kind = ' class="right"' if i < len(right) and right[i] else ""
+    caption = f"<figcaption><b>{text(said)}</b> {text(name)}</figcaption>"
+    shown.append(f"<figure{kind}>{image}{caption}</figure>")
+  return f'<div class="pictures">{"".join(shown)}</div>'
+
+
+def matrix(rows: Sequence[Sequence[float]]) -> str:
+  """Numbers as squares, from the least, which is empty, to the largest."""
+  values = [value for row in rows for value in row]
+  low, high = min(values), max(values)
+  squares = [
+    f'<rect x="{x}" y="{y}" width=".94" height=".94" '
+    f'fill-opacity="{(value - low) / ((high - low) or 1):.2f}"><title>{value:.3f}</title></rect>'
+    for y, row in enumerate(rows)
+    for x, value in enumerate(row)
+  ]
+  box = f"0 0 {max(map(len, rows))} {len(rows)}"
+  return f'<figure class="matrix"><svg viewBox="{box}">{"".join(squares)}</svg></figure>'
 
 
 def details(summary: str, body: str) -> str:

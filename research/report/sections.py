@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from research.log import lines
 from research.log.lines import Line
 from research.log.progress import duration, short
-from research.report import page, plots, tables
+from research.report import gallery, page, plots, tables
 from research.report.run import Run, Unit, read, units
 
 WIDE, NARROW, PANEL = (864, 400), (384, 330), (272, 150)
@@ -34,6 +34,8 @@ PANELS = {
   "learning_rate": "learning rate",
   "gradient_norm": "gradient norm",
   "tokens_per_second": "tokens per second",
+  "of_chance": "loss over that of chance",
+  "scale": "1 / temperature",
 }
 
 
@@ -47,13 +49,13 @@ def write(workdir: str | os.PathLike[str]) -> Path:
   run = read(workdir)
   path = workdir / "report.html"
   temporary = path.with_name("report.html.new")
-  temporary.write_text(render(run), encoding="utf-8")
+  temporary.write_text(render(run, gallery.sections(workdir)), encoding="utf-8")
   os.replace(temporary, path)
   return path
 
 
-def render(run: Run) -> str:
-  """The page as HTML."""
+def render(run: Run, more: Sequence[tuple[str, str]] = ()) -> str:
+  """The page as HTML; `more` are titles and HTML of what the run left beside its log."""
   found = units(run)
   parts = [f"<h1>{page.text(run.name)}</h1>", page.paragraph(_status(run), "status")]
   if found:
@@ -62,7 +64,10 @@ def render(run: Run) -> str:
     ("The loss", _curves(run, found)),
     ("Beside the baselines" if run.baselines else "Held-out data", tables.beside(run, found)),
     ("Other measures", tables.others(run)),
+    ("Beside chance", tables.beside_chance(run)),
+    ("What is wrong", gallery.health(run)),
     ("On the way", _panels(run)),
+    *more,
     ("What it wrote", _samples(run)),
     ("What it took", _costs(run)),
     ("The experiment", _description(run)),

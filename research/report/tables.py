@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from research.log import lines
 from research.report import page
 from research.report.run import Run, Unit
 
@@ -21,8 +22,8 @@ def beside(run: Run, found: list[Unit]) -> str:
   best = best_baseline(run, unit)
   rows = []
   for name, measured in run.evaluations.items():
-    if not measured:
-      continue
+    if not any({unit.key, unit.instead} & line.keys() for line in measured):
+      continue  # it measures something else
     rows.append(("strong", f"this run, {shown(name)}", measured[-1]))
     scored = [line for line in measured if math.isfinite(unit.of(line))]
     top = min(scored, key=unit.of, default=None)
@@ -55,7 +56,7 @@ def others(run: Run) -> str:
     key
     for line in newest.values()
     for key, number in line.items()
-    if key not in KNOWN and not isinstance(number, dict)
+    if key not in KNOWN and not isinstance(number, dict) and key not in line.get("chance", {})
   )
   if not keys:
     return ""
@@ -63,8 +64,27 @@ def others(run: Run) -> str:
   rows = [
     ("", [f"this run, {shown(name)}", *(value(u.of(x)) + plus_minus(u.error(x)) for u in found)])
     for name, x in newest.items()
+    if any(math.isfinite(u.of(x)) for u in found)
   ]
   return page.table(["", *(u.label for u in found)], rows)
+
+
+def beside_chance(run: Run) -> str:
+  """What the newest evaluations measured over samples: with intervals, beside what chance has."""
+  rows = []
+  for name, measured in run.evaluations.items():
+    line = measured[-1] if measured else {}
+    chance, interval, count = (line.get(key, {}) for key in ("chance", "interval", "n"))
+    if not all(isinstance(part, dict) for part in (chance, interval, count)):
+      continue
+    for key, guessed in chance.items():
+      low, high = (lines.number(x) for x in interval.get(key, (math.nan, math.nan)))
+      cells = [Unit(key, "").of(line), lines.number(guessed)]
+      said = f"{value(low)} to {value(high)}" if math.isfinite(low) else NONE
+      shares = [value(cell) for cell in cells]
+      label = f"{shown(name)}, {key.replace('_', ' ')}"
+      rows.append(("", [label, shares[0], said, shares[1], f"{lines.number(count.get(key)):,.0f}"]))
+  return page.table(["", "measured", "95 % interval", "by chance", "n"], rows) if rows else ""
 
 
 def best_baseline(run: Run, unit: Unit) -> str | None:

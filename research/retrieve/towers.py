@@ -1,0 +1,111 @@
+"""A run whose model has two towers, opened to encode pictures and texts."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from research import checkpoint, memory, record, sample
+from research.data import SquareCrop
+from research.data.images import read
+from research.errors import UserError
+from research.matching.encoded import Encoder, Words
+from research.mesh import Sharding
+from research.sharding import Layout
+
+MIDDLE = np.array([0.5, 0.5])
+
+
+class Towers:
+  """One run folder.
+
+  Attributes:
+    workdir: the folder.
+    experiment: as it was run.
+    step: of the checkpoint.
+    size: rows and columns of a picture.
+    short_side: to which a picture is resized before its middle is cut out.
+  """
+
+  def __init__(self, workdir: Path, step: int | None = None):
+    """Opens it; the newest checkpoint where no step is given.
+
+    Raises:
+      UserError: there is no such run, or no checkpoint.
+    """
+    memory.keep()
+    self.workdir = Path(workdir)
+    self.experiment, _ = record.open_run(workdir)
+    model, dataset = self.experiment.model, self.experiment.data
+    if not hasattr(model, "encode_image") or not hasattr(model, "encode_text"):
+      raise UserError(
+        f"{workdir} has a {type(model).__name__}, and this is for models of pictures and texts, "
+        "such as models.CLIP."
+      )
+    self.size: int = model.image_size
+    self.short_side: int = getattr(dataset, "short_side", self.size)
+    with checkpoint.of_run(self.workdir) as checkpoints:
+      self.step = checkpoints.chosen(step)
+
+  @functools.cached_property
+  def words(self) -> Words:
+    """How texts become rows."""
+    vocabulary = sample.open_vocabulary(self.experiment, self.workdir)
+    return Words.of(self.experiment.data, vocabulary)
+
+  @functools.cached_property
+  def encoder(self) -> Encoder:
+    return Encoder(self.experiment.model, self.params)
+
+  @functools.cached_property
+  def params(self) -> Any:
+    """On one device; averaged ones where the run keeps them."""
+    experiment, model = self.experiment, self.experiment.model
+    image = jnp.zeros((1, self.size, self.size, 3), jnp.uint8)
+    caption, end = jnp.zeros((1, 3), jnp.int32), jnp.zeros(1, jnp.int32)
+
+    def both(model):
+      return model.encode_image(image), model.encode_text(caption, end)
+
+    key = jax.random.key(0)
+    boxed = jax.eval_shape(nn.init(both, model), key)["params"]
+    adapters = experiment.adapters
+    if adapters is not None:
+      boxed = jax.eval_shape(adapters.add, key, boxed)
+    place = Layout(Sharding().make_mesh(jax.local_devices()[:1]), ()).replicated
+    like = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nn.meta.unbox(boxed)
+    )
+    under = "params" if experiment.average is None else "average"
+    with checkpoint.of_run(self.workdir) as checkpoints:
+      params = checkpoints.restore(like, self.step, under=under)
+    return params if adapters is None else jax.jit(adapters.merged)(params)
+
+  @functools.cached_property
+  def scale(self) -> float:
+    """What cosines are multiplied by before they are compared."""
+    return float(self.experiment.model.apply({"params": self.params}, method="scale"))
+
+  def fingerprint(self) -> str:
+    """Changes with any bit of the checkpoint, and with what is done to a picture."""
+    with checkpoint.of_run(self.workdir) as checkpoints:
+      arrays = checkpoints.stored(self.step).arrays
+    of_arrays = sorted((name, array.fingerprint) for name, array in arrays.items())
+    said = (of_arrays, repr(self.experiment.model), self.size, self.short_side)
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+
+  def picture(self, path: Path) -> np.ndarray:
+    """(Y, X, 3): the middle of a picture, as evaluations see it.
+
+    Raises:
+      Unreadable: it cannot be decoded.
+      UserError: it is larger than Pillow will decode.
+    """
+    return SquareCrop()(read(path, self.short_side), self.size, MIDDLE)
