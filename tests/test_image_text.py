@@ -308,3 +308,24 @@ def test_what_lies_elsewhere_is_no_part_of_a_folder(tmp_path):
   for name in ("../out.png", f"{tmp_path}/out.png", "link.png"):
     with pytest.raises(UserError, match="lies outside"):
       captioned.inside(tmp_path / "in", "line 1", name)
+
+
+def test_of_several_columns_some_may_be_empty_and_none_may_be_mistaken(tmp_path):
+  rows = [{"image": f"{i}.png", "name": f"no {i}", "capital": None} for i in range(3)]
+  rows[1]["capital"] = "Paris"
+  (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  told = {"table": f"{tmp_path}/x.jsonl", "folder": str(tmp_path)}
+  found = list(data.Captioned(**told, caption=("name", "capital")).read(BadRecords(0.0)))
+  assert [x.captions for x in found] == [("no 0",), ("no 1", "Paris"), ("no 2",)]
+  with pytest.raises(UserError, match=r"line 3, nothing has a field 'nmae'; .*Did you mean 'name'"):
+    list(data.Captioned(**told, caption=("nmae", "name")).read(BadRecords(0.0)))
+  with pytest.raises(UserError, match=r"line 1: no field 'nmae'"):
+    list(data.Captioned(**told, caption="nmae").read(BadRecords(0.0)))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+  home = folder(tmp_path, count=30)
+  monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 700)
+  with pytest.raises(UserError, match=r"0\.png has 800 pixels"):
+    dataset(home, keep="files").prepare()

@@ -19,7 +19,7 @@ from research.data.bad_records import BadRecords
 from research.data.clean import clean
 from research.data.images import ENDINGS, Unreadable
 from research.data.paths import reach
-from research.errors import UserError
+from research.errors import UserError, nearest
 
 Names = str | tuple[str, ...]
 
@@ -110,10 +110,11 @@ class Captioned:
     """
     home = self._home()
     files: dict[pathlib.Path, Picture] = {}
+    captions = Captions(self.caption)
     for row in rows(reach(self.table), needs(self.image, self.caption)):
       try:
         file = inside(home, row.where, one(row, self.image))
-        said = captions(row, self.caption)
+        said = captions.of(row)
       except UserError as error:
         bad.leave_out(str(error))
         continue
@@ -123,6 +124,7 @@ class Captioned:
       else:
         name = file.relative_to(home).as_posix()
         files[file] = Picture(row.where, name, Place(str(file)), said, row.cells)
+    captions.check()
     if not files and not bad.count:
       raise UserError(f"{self.table} names no pictures; give a table with a line for each pair.")
     yield from files.values()
@@ -172,26 +174,51 @@ def one(row: tables.Row, name: str) -> str:
   return text
 
 
-def captions(row: tables.Row, names: Names) -> tuple[str, ...]:
-  """All captions in the columns, cleaned; columns that are empty say nothing, but not all may be.
+class Captions:
+  """The captions in some columns of rows that come one after the other.
 
-  Raises:
-    UserError: a column is not there or holds no text, or there is no caption at all.
+  Attributes:
+    names: of the columns.
   """
-  if row.problem:
-    raise UserError(row.problem)
-  said = [clean(text) for name in needs(names) for text in _texts(row, name)]
-  said = tuple(dict.fromkeys(text for text in said if text.strip()))
-  if not said:
-    columns = " and ".join(map(repr, needs(names)))
-    raise UserError(f"{row.where}: {columns} is empty; every pair has a picture and a caption.")
-  return said
+
+  def __init__(self, names: Names):
+    self.names = needs(names)
+    self._unseen = set(self.names)
+    self._last: tables.Row | None = None
+
+  def of(self, row: tables.Row) -> tuple[str, ...]:
+    """All captions of a row, cleaned; a column may be missing or empty, but not all of them.
+
+    Raises:
+      UserError: a column holds something else, or there is no caption at all.
+    """
+    if row.problem:
+      raise UserError(row.problem)
+    self._last = row
+    self._unseen -= {name for name in self._unseen if field(row.cells, name) is not None}
+    said = [clean(text) for name in self.names for text in _texts(row, name)]
+    said = tuple(dict.fromkeys(text for text in said if text.strip()))
+    if not said:
+      if all(field(row.cells, name) is None for name in self.names):
+        tables.text_of(row, self.names[0])  # which says what there is
+      columns = " and ".join(map(repr, self.names))
+      raise UserError(f"{row.where}: {columns} is empty; every pair has a picture and a caption.")
+    return said
+
+  def check(self) -> None:
+    """Raises a UserError where a column was in no row at all: its name is mistaken."""
+    if self._unseen and self._last is not None:
+      name, known = min(self._unseen), list(self._last.cells)
+      raise UserError(
+        f"up to {self._last.where}, nothing has a field {name!r}; there are: "
+        f"{', '.join(map(str, known))}.{nearest(name, map(str, known))}"
+      )
 
 
 def _texts(row: tables.Row, name: str) -> list[str]:
   found = field(row.cells, name)
   if found is None:
-    return [tables.text_of(row, name)]  # which says what is wrong
+    return []
   if isinstance(found, list) and all(isinstance(text, str) for text in found):
     return found
   if not isinstance(found, str):

@@ -52,13 +52,15 @@ class CaptionedArray:
         f"{self.table} has {len(rows):,} lines and {self.array} {pictures:,} pictures; line i must "
         "be said of picture i."
       )
+    captions = captioned.Captions(self.caption)
     for i, row in enumerate(rows):
       try:
-        said = captioned.captions(row, self.caption)
+        said = captions.of(row)
       except UserError as error:
         bad.leave_out(str(error))
       else:
         yield Picture(row.where, str(i), Place(self.array, i), said, row.cells)
+    captions.check()
 
   def load(self, place: Place) -> np.ndarray:
     """The pixels of a row."""

@@ -47,13 +47,14 @@ class CaptionedTFDS:
 
   def read(self, bad: BadRecords) -> Iterator[Picture]:
     """The pictures in the datasets' order."""
+    captions = captioned.Captions(self.caption)
     for split in self.splits:
       records = _records(self, split)
       for i in range(len(records)):
         where = f"{self.name} {split}, record {i}"
         try:
           cells = {**_plain(_record(records, i)), "split": split}
-          said = captioned.captions(tables.Row(where, cells), self.caption)
+          said = captions.of(tables.Row(where, cells))
         except (Unreadable, UserError) as error:
           bad.leave_out(str(error) if isinstance(error, UserError) else f"{where}: {error}")
           continue

@@ -53,13 +53,17 @@ def write(path: pathlib.Path, title: str, dataset: Any, seed: int, facts: list[s
     if not len(source):
       continue
     size = min(EACH, len(source))
-    batches = pipeline.batches(source, size, seed=seed, shuffle=split == "train", threads=0)
-    parts.append(_section(f"{split}: {size:,} of {len(source):,}", vocabulary, next(batches)))
+    if split == "train":
+      batch = next(pipeline.batches(source, size, seed=seed, threads=0))
+    else:  # it is not shuffled, and those beside one another may be alike
+      batch = source.take(np.arange(size) * len(source) // size, 0)
+    parts.append(_section(f"{split}: {size:,} of {len(source):,}", vocabulary, batch))
   # One and the same, as every epoch crops, changes or draws it.
   source = dataset.source("train")
-  takes = [source.take(np.zeros(1, np.int64), epoch) for epoch in range(EPOCHS)]
+  middle = np.array([len(source) // 2])
+  takes = [source.take(middle, epoch) for epoch in range(EPOCHS)]
   again = {key: np.concatenate([batch[key] for batch in takes]) for key in takes[0]}
-  parts.append(_section(f"the first of train in {EPOCHS} epochs", vocabulary, again))
+  parts.append(_section(f"one of train in {EPOCHS} epochs", vocabulary, again))
   page = (
     f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
     f"<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</html>\n"

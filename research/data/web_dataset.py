@@ -70,6 +70,7 @@ class WebDataset:
     Raises:
       UserError: a tar is compressed or damaged, or a member would leave its folder.
     """
+    captions = captioned.Captions(self.caption)
     for path in self.paths():
       for key, members in itertools.groupby(_members(path), key=lambda member: _key(member.name)):
         sample = {}
@@ -86,12 +87,12 @@ class WebDataset:
             endings = ", ".join(sample)
             raise UserError(f"{where}: no picture beside {endings}; name its ending with image=.")
           columns = _columns(where, {ending: said for ending, (_, said) in sample.items()})
-          row = tables.Row(where, columns)
-          said = captioned.captions(row, self.caption)
+          said = captions.of(tables.Row(where, columns))
         except UserError as error:
           bad.leave_out(str(error))
           continue
         yield Picture(where, f"{path.name}/{key}", place, said, columns.get("json", {}))
+    captions.check()
 
   def load(self, place: Place) -> bytes:
     """A member's bytes."""
