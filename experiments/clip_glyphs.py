@@ -10,12 +10,11 @@ its own: characters never seen; characters and styles that were seen, but not to
 never seen. Each epoch draws every pair in other colours, and says so in other words.
 """
 
-from research import Eval, Experiment, data, models, objectives, optim
+from research import Eval, Experiment, Retrieval, data, models, objectives, optim
 
 
 def experiment(steps=1_500, batch=128, image_size=32, width=128, peak=1e-3):
   pair = objectives.InfoNCE()
-  found = objectives.Retrieval(pieces=8)
   return Experiment(
     name="clip_glyphs",
     data=data.Glyphs(image_size=image_size, length=32, tokenizer=data.SentencePiece(2_048)),
@@ -40,9 +39,9 @@ def experiment(steps=1_500, batch=128, image_size=32, width=128, peak=1e-3):
     batch_size=batch,
     evals={
       "heldout": Eval(pair, batches=8),
-      "characters": Eval(found, split="characters", batches=1, batch_size=1_000),
-      "combinations": Eval(found, split="combinations", batches=1, batch_size=1_000),
-      "styles": Eval(found, split="styles", batches=1, batch_size=1_000),
+      "characters": Retrieval(split="characters", pairs=1_000),
+      "combinations": Retrieval(split="combinations", pairs=1_000),
+      "styles": Retrieval(split="styles", pairs=1_000),
     },
   )
 
@@ -57,8 +56,8 @@ def smoke():
       "model.image_depth": 1,
       "model.text_depth": 1,
       "evals.heldout.batches": 1,
-      "evals.characters.batch_size": 16,
-      "evals.combinations.batch_size": 16,
-      "evals.styles.batch_size": 16,
+      "evals.characters.pairs": 64,
+      "evals.combinations.pairs": 64,
+      "evals.styles.pairs": 64,
     },
   )

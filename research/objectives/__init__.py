@@ -1,7 +1,7 @@
 """Functions of a model and a batch; each minimizes its "loss"."""
 
 from research.objectives.classification import Label, LabelAndNextToken, LabelScores
-from research.objectives.contrastive import InfoNCE, Retrieval, SigmoidLoss
+from research.objectives.contrastive import InfoNCE, SigmoidLoss
 from research.objectives.entities import Tags
 from research.objectives.health import PairHealth
 from research.objectives.language import NextToken, TargetToken
@@ -17,7 +17,6 @@ __all__ = [
   "MaskedTokenAndNextSentence",
   "NextToken",
   "PairHealth",
-  "Retrieval",
   "SigmoidLoss",
   "Span",
   "Tags",

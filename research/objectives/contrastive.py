@@ -194,29 +194,3 @@ def _measured(loss_B: Array, chance: Array, weights_B: Array, seen: tuple[Seen, 
 def _count(weights_B: Array) -> Array:
   """How many pairs there are; of one alone, whose loss is zero, as if there were two."""
   return jnp.maximum(jnp.sum(weights_B), 2.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Retrieval:
-  """How often what belongs together is among the k nearest of one batch, both ways.
-
-  What ties with the right one counts as nearer.
-  """
-
-  nearest: tuple[int, ...] = (1, 5, 10)
-  pieces: int = 1
-
-  def cut(self, pieces: int) -> Retrieval:
-    return dataclasses.replace(self, pieces=pieces)
-
-  def __call__(self, model: Any, batch: dict[str, Any]) -> Metrics:
-    images, texts = sides(model, batch, (), self.pieces)
-    scores_BJ, there_BJ, pairs_BJ = _scores(images, texts)
-    scores_BJ = jnp.where(there_BJ, scores_BJ, -jnp.inf)
-    metrics = {}
-    for direction, axis in (("image_to_text", 1), ("text_to_image", 0)):
-      own_B = jnp.sum(jnp.where(pairs_BJ, scores_BJ, 0.0), axis=axis, keepdims=True)
-      better_B = jnp.sum(scores_BJ >= own_B, axis=axis) - 1
-      for k in self.nearest:
-        metrics[f"{direction}_at_{k}"] = Mean.of(better_B < k, images.weights_B)
-    return {**metrics, "searched": Mean(jnp.sum(images.weights_B), jnp.ones(()))}
