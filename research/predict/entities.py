@@ -45,10 +45,10 @@ class EntitiesOf:
     tags = [np.zeros(len(record["words"]), int) for record in records]
     sure = [np.ones(len(record["words"])) for record in records]
     for row, number in enumerate(arrays["record"]):
-      begins = arrays["words"][row] > 0
+      begins = np.flatnonzero(arrays["words"][row])
       words = arrays["words"][row][begins] - 1
-      tags[number][words] = found["tags"][row][begins]
-      sure[number][words] = found["probabilities"][row][begins]
+      tags[number][words] = found[row]["tags"][begins]
+      sure[number][words] = found[row]["probabilities"][begins]
     pieces = np.bincount(arrays["record"], minlength=len(records))
     results = [self._result(*of_record) for of_record in zip(records, tags, sure)]
     return results, int((pieces > 1).sum())

@@ -42,6 +42,6 @@ class LabelsOf:
         "probability": rounded(row.max()),
         "probabilities": dict(zip(names, map(rounded, row))),
       }
-      for row in self._run.outputs(arrays)["probabilities"]
+      for row in (found["probabilities"] for found in self._run.outputs(arrays))
     ]
     return results, cut

@@ -6,14 +6,11 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from flax import linen as nn
 
 from research import checkpoint, record, sample
 from research.data.labels import FILE, Labels
-from research.data.pipeline import epoch
-from research.data.task_rows import Rows
+from research.predict import rows
 
 ROWS = 32  # on the device at a time
 
@@ -59,19 +56,14 @@ class Opened:
     """Those that it was trained with."""
     return Labels.load(self.workdir / FILE)
 
-  def outputs(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the objective predicts of rows, each result with the rows first."""
-    source = Rows({name: arrays[name] for name in ("tokens", "segments")})
-    parts = [
-      jax.device_get(self._predict({"params": self.params}, batch))
-      for batch in epoch(source, ROWS, threads=0)
-    ]
-    return {key: np.concatenate([p[key] for p in parts])[: len(source)] for key in parts[0]}
+  def outputs(self, arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """What the objective predicts of every row; see `rows.outputs`."""
+    given = {name: arrays[name] for name in ("tokens", "segments")}
+    return rows.outputs(functools.partial(self._predict, self.params), given, ROWS)
 
   @functools.cached_property
   def _predict(self) -> Any:
-    objective = self.objective
-    return jax.jit(nn.apply(lambda model, batch: objective.predict(model, batch), self.model))
+    return rows.compiled(self.objective, self.model)
 
 
 def rounded(value: Any) -> float:
