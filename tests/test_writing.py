@@ -48,25 +48,31 @@ def test_every_line_has_its_translation_in_order_and_long_ones_are_counted(runs,
   assert alone["score"] == pytest.approx(found[1]["score"], rel=1e-4)
 
 
-def test_a_broken_off_translation_goes_on_where_it_was(runs, tmp_path, monkeypatch, capsys):
-  given, whole, cut = tmp_path / "in.en", tmp_path / "whole.txt", tmp_path / "cut.txt"
-  given.write_text("\n".join(SOURCES) + "\n")
+def test_a_broken_off_prediction_goes_on_where_it_was(runs, tmp_path, monkeypatch, capsys):
+  given, whole, cut = tmp_path / "in.jsonl", tmp_path / "whole.txt", tmp_path / "cut.txt"
+  given.write_text("\n".join(json.dumps({"source": text}) for text in SOURCES))
   monkeypatch.setattr(command, "PART", 3)
-  assert predict(runs / "translation", given, whole) == 0
+
+  def cut_short(self, records):
+    results = [{"text": record["source"][:9], "score": -1.0} for record in records]
+    return results, sum(len(record["source"]) > 23 for record in records)
+
+  monkeypatch.setattr(command.TargetsOf, "__call__", cut_short)
+  assert predict(runs / "summaries", given, whole) == 0
   told = capsys.readouterr()
   assert len(whole.read_text().splitlines()) == len(SOURCES), "a line for a line"
-  turns, computed = itertools.count(), command.TargetsOf.__call__
+  turns = itertools.count()
 
   def twice(self, records):
     if next(turns) == 2:
       raise KeyboardInterrupt
-    return computed(self, records)
+    return cut_short(self, records)
 
   monkeypatch.setattr(command.TargetsOf, "__call__", twice)
-  assert predict(runs / "translation", given, cut) == 130
-  monkeypatch.setattr(command.TargetsOf, "__call__", computed)
+  assert predict(runs / "summaries", given, cut) == 130
+  monkeypatch.setattr(command.TargetsOf, "__call__", cut_short)
   capsys.readouterr()
-  assert predict(runs / "translation", given, cut) == 0
+  assert predict(runs / "summaries", given, cut) == 0
   assert cut.read_text() == whole.read_text()
   again = capsys.readouterr()
   assert again.out == told.out.replace("whole.txt", "cut.txt")
@@ -94,8 +100,6 @@ def test_an_encoder_decoder_is_sampled_from(runs, capsys):
   text = capsys.readouterr().out
   assert main(["predict", str(runs / "translation"), "greek"]) == 0
   assert json.loads(capsys.readouterr().out)["text"] == text.strip()
-  assert main([*run, "--prompt", "greek", "--samples", "2"]) == 0
-  assert "--- sample 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -115,9 +119,11 @@ def test_what_cannot_be_sampled_is_told(runs, kind, words, said, capsys):
 
 def test_gaps_are_filled_on_the_screen(runs, capsys):
   prompt = "the <extra_id_0> of a <extra_id_1>"
-  assert main(["sample", str(runs / "gaps"), "--prompt", prompt, "--greedy", "--tokens", "3"]) == 0
-  text = capsys.readouterr().out
-  assert text.startswith("the ") and " of a " in text
+  run = ["sample", str(runs / "gaps"), "--prompt", prompt, "--tokens", "3", "--samples", "2"]
+  assert main(run) == 0
+  heading, first, between, second = capsys.readouterr().out.splitlines()[:4]
+  assert (heading, between) == ("--- sample 1", "--- sample 2")
+  assert all(text.startswith("the ") and " of a " in text for text in (first, second))
 
 
 def test_a_gap_holds_what_the_target_says_and_stays_where_it_says_nothing(runs):

@@ -72,7 +72,7 @@ def summaries():
 
 def gaps():
   words = data.SentencePiece(600, special=data.SENTINELS)
-  text = data.Text(data.TFDS("python_docs"), words, 16, limit=100_000)
+  text = data.Text(data.Sources(data.PythonSummaries()), words, 16)
   return _experiment(
     "gaps",
     data.SpanCorruption(text, rate=0.5),
