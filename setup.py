@@ -38,7 +38,7 @@ setup(
     "sentencepiece>=0.2",
     "tensorflow-datasets>=4.9.9",
     "tokenizers>=0.21",
-    "matplotlib>=3.9",
+    "matplotlib>=3.10",  # draws reports; its fonts are the glyphs of data.Glyphs
     "numpy>=2.0",
     "pillow>=11.0",  # decodes and resizes pictures
     "pyyaml>=6.0",

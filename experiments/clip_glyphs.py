@@ -53,6 +53,9 @@ def smoke():
     {
       "data.styles": ("serif", "bold serif", "italic serif"),
       "data.unseen": ("italic serif",),
+      "data.tokenizer.vocab_size": 512,
+      "model.vocab_size": 512,
+      "optimizer.learning_rate.warmup": 2,
       "model.image_depth": 1,
       "model.text_depth": 1,
       "evals.heldout.batches": 1,
