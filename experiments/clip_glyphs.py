@@ -8,6 +8,10 @@ Radford et al. (2021) at a size for two cores, on pictures that need no download
 matplotlib's fonts, named by Unicode. What is held out is new in one of three ways, each a split of
 its own: characters never seen; characters and styles that were seen, but not together; and styles
 never seen. Each epoch draws every pair in other colours, and says so in other words.
+
+Expect: of 1,000 pairs that are held out the right caption is among the first ten for 0.74 (unseen
+characters), 0.72 (combinations) and 0.68 (styles) after 240 of the 1,500 updates; beyond that it
+was not measured. An update takes half a second of processor time.
 """
 
 from research import Eval, Experiment, Retrieval, data, models, objectives, optim
