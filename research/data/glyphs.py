@@ -175,7 +175,7 @@ class PreparedGlyphs:
     """The pairs of a split."""
     if split not in SPLITS:
       raise UserError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}.")
-    note = captions.note(self.cut, self._of, self.dataset.length)
+    note = captions.note(self.cut, self._of, self.dataset.length) if split == TRAIN else ""
     return Drawn(self.folder, split, self.dataset, self.vocabulary, note)
 
 

@@ -215,7 +215,8 @@ class Pairs:
 
   def __init__(self, prepared: PreparedImageText, split: str):
     folder, self.dataset = prepared.folder, prepared.dataset
-    self.split, self.note = split, prepared.note
+    self.split = split
+    self.note = prepared.note if split == TRAIN else ""  # said once
     names = (split, "pictures", "tokens", "ends")
     loaded = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
     self.numbers, self.pictures, self.tokens, self.ends = loaded
