@@ -10,6 +10,7 @@ _HOME = {
   "Answered": "research.answers",
   "Eval": "research.evaluate",
   "Experiment": "research.experiment",
+  "Features": "research.features",
   "FewShot": "research.matching",
   "Guard": "research.guard",
   "InitFrom": "research.init_from",

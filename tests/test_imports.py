@@ -25,7 +25,7 @@ FLOORS = [
   {"train", "preflight"},
   {"load", "bench", "report"},
   {"record"},
-  {"sample", "verify", "plan", "explain"},
+  {"sample", "verify", "plan", "explain", "features"},
   {"hf", "predict"},
   {"merge", "retrieve"},
   {"commands"},

@@ -126,9 +126,15 @@ class CLIP(nn.Module):
     return project("BD,DE->BE", E=self.embedding, bias=bias, init=init)
 
   def encode_image(self, image_BYXC: Array) -> Array:
-    """(B, Y, X, C) from 0 to 255 -> unit vectors (B, E) float32."""
-    x_BD = self.image(image_BYXC)
+    """(B, Y, X, C) from 0 to 255, or what `see` made of it, -> unit vectors (B, E) float32."""
+    if image_BYXC.ndim == 2 and self.is_initializing():  # the tower is a part of the model still
+      self.image(jnp.zeros((1, self.image_size, self.image_size, len(self.mean)), jnp.uint8))
+    x_BD = image_BYXC.astype(self.dtype) if image_BYXC.ndim == 2 else self.image(image_BYXC)
     return unit(self.project_image(x_BD) if self.projections == "both" else x_BD)
+
+  def see(self, image_BYXC: Array) -> Array:
+    """(B, Y, X, C) from 0 to 255 -> (B, D): the image tower alone, before its projection."""
+    return self.image(image_BYXC)
 
   def encode_text(self, caption_BL: Array, end_B: Array) -> Array:
     """Tokens (B, L) and the place of the last, end-of-text, in each -> unit vectors (B, E)."""

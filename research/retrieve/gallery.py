@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from research import disk, record
+from research.features import Features
 from research.matching import Retrieval, encoded, ranks
 from research.report.gallery import FILE
 from research.retrieve import sheet
@@ -32,7 +33,8 @@ def write(workdir: Path) -> Path | None:
   if not asked:
     return None
   towers = Towers(workdir)
-  source = experiment.data.source(asked[0].split)
+  dataset = experiment.data.data if isinstance(experiment.data, Features) else experiment.data
+  source = dataset.source(asked[0].split)
   found = encoded.pairs_of(towers.encoder, source, PAIRS, lambda: False)
   path = Path(workdir) / FILE
   disk.replace(path, json.dumps(gallery(towers, source, found)) + "\n")

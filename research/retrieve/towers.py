@@ -50,7 +50,7 @@ class Towers:
         "such as models.CLIP."
       )
     self.size: int = model.image_size
-    self.short_side: int = getattr(dataset, "short_side", self.size)
+    self.short_side: int = getattr(dataset, "short_side", None) or self.size
     with checkpoint.of_run(self.workdir) as checkpoints:
       self.step = checkpoints.chosen(step)
 
