@@ -13,6 +13,7 @@ from research.nn.cpu import applies
 from research.nn.cross_entropy import cross_entropy
 from research.nn.matmul import contract_all
 from research.nn.platform import compiling_for
+from research.nn.transformer import ACTIVATIONS, _activate
 from research.sharding import Layout, use
 
 COMPILED = pytest.mark.skipif(not native.available(), reason="no AVX-512 with bfloat16, or no g++")
@@ -170,6 +171,32 @@ def test_few_rows_times_a_weight_in_the_kernel(M, N, K, transposed, dtype):
   y = jax.jit(native.vectors, static_argnames="transposed")(x, w, transposed=transposed)
   exact = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w, np.float64)
   np.testing.assert_allclose(y, exact, atol=2e-6 * np.abs(exact).max())
+
+
+@COMPILED
+@DTYPES
+@pytest.mark.parametrize("name", native.ACTIVATIONS)
+def test_activations_and_their_gradients_in_the_kernel(name, dtype):
+  x = random(3, 21_850, dtype=dtype) * 4  # 65,550 is no multiple of a vector
+  x = x.at[0, :4].set(jnp.asarray([0.0, 30.0, -30.0, 1e8], dtype))
+
+  def activated(x):
+    return _activate(name, x)
+
+  with one_cpu():
+    assert "research.Activation" in jax.jit(activated).lower(x).as_text()
+    found = evaluated(activated, x)
+  exact = evaluated(ACTIVATIONS[name], x.astype(jnp.float32))
+  for a, b in zip(found, exact):
+    a, b = (np.asarray(y, np.float32) for y in (a, b))
+    assert np.isfinite(a).all()
+    np.testing.assert_allclose(a, b, rtol=TOLERANCE[dtype], atol=2e-5)
+
+
+def test_few_values_are_activated_where_they_are_used():
+  with one_cpu():
+    text = jax.jit(lambda x: _activate("gelu", x)).lower(random(1, 1, 64)).as_text()
+  assert "research.Activation" not in text
 
 
 @COMPILED

@@ -9,6 +9,7 @@ bfloat16   a product of bfloat16 with a bfloat16 result is computed in float32, 
 layout     that kernel takes its first operand row by row only, see `transpose`.
 fences     without one after each residual, fusions repeat the whole network's sums in each layer.
 attention  `cpu_attention.py`, and `native/attention.cc` where there is a compiler.
+activation `native/activations.cc`: XLA takes four times as long as the memory does.
 loss       `cpu_cross_entropy.py`: the gradients along with the loss.
 """
 
@@ -173,6 +174,12 @@ def _product_backward(transposed, dtype, saved, dy_MN):
 
 
 _product.defvjp(_product_forward, _product_backward)
+
+
+def activate(name: str, x: Array) -> Array | None:
+  """An activation and its gradient in one pass each, or None where there is no such kernel."""
+  fast = native.activation_fits(name, x) and native.available()
+  return native.activation(name, x) if fast else None
 
 
 def sum_rows(x_MN: Array) -> Array:

@@ -11,6 +11,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from research.errors import UserError
+from research.nn import cpu
 from research.nn.attention import Attention
 from research.nn.layers import Dropout, Initializer, LayerNorm, RMSNorm, project, project_all
 from research.nn.masks import Mask
@@ -150,12 +151,16 @@ class MLP(nn.Module):
     return checkpoint_name(contract(down.equation, hidden_BLF, kernel, bias), "projected")
 
 
-@functools.partial(jax.checkpoint, static_argnums=0)
 def _activate(activation: str, x: Array, *factors: Array) -> Array:
-  """The activation times the factors, computed in float32: one pass over the memory.
+  """The activation times the factors, computed in float32."""
+  if not factors and cpu.applies() and (y := cpu.activate(activation, x)) is not None:
+    return y
+  return _activated(activation, x, *factors)
 
-  The backward pass makes its intermediate values again rather than read them.
-  """
+
+@functools.partial(jax.checkpoint, static_argnums=0)
+def _activated(activation: str, x: Array, *factors: Array) -> Array:
+  """One pass over the memory; the backward pass makes its intermediate values again."""
   y = ACTIVATIONS[activation](x.astype(jnp.float32))
   for factor in factors:
     y *= factor.astype(jnp.float32)

@@ -5,13 +5,26 @@ callers go on in plain JAX. RESEARCH_NATIVE=0 turns them off.
 
 library      compiles the sources on first use and keeps the result
 attention    softmax(q k) v and its gradient without storing scores
+activations  GELU and its like in one pass
 vectors      products of few rows and a weight, for decoding
 """
 
+from research.nn.native.activations import KINDS as ACTIVATIONS
+from research.nn.native.activations import activation
+from research.nn.native.activations import fits as activation_fits
 from research.nn.native.attention import attention
 from research.nn.native.attention import fits as attention_fits
 from research.nn.native.library import available
 from research.nn.native.vectors import fits as vectors_fit
 from research.nn.native.vectors import vectors
 
-__all__ = ["attention", "attention_fits", "available", "vectors", "vectors_fit"]
+__all__ = [
+  "ACTIVATIONS",
+  "activation",
+  "activation_fits",
+  "attention",
+  "attention_fits",
+  "available",
+  "vectors",
+  "vectors_fit",
+]
