@@ -22,7 +22,10 @@ section 4.1): 6.25e-5, 0.2 % of warmup, the words' loss beside at 0.5; its marks
 
 Expect: the paper's base has 84.6 % on MNLI and 93.5 % on SST-2 (table 1); not measured here.
 `small` on the sentence polarity of Rotten Tomatoes (9,597 texts), from scratch: 75.4 % ± 1.3 of the
-1,067 of a random tenth, calibration error 0.13; 1 minute 51 seconds on two busy cores.
+1,067 of a random tenth, calibration error 0.13; 1 minute 51 seconds on two busy cores. `decoder`
+from scratch, made as small (length=64 steps=600 peak=1e-3 data.tokenizer.vocab_size=4000
+model.body.vocab_size=4000 model.body.width=128 model.body.depth=2 model.body.heads=2): 75.0 % ± 1.3
+of such a tenth, calibration error 0.03, 8 minutes 48 seconds on two cores beside much else.
 """
 
 import dataclasses
