@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,15 @@ def open_source_vocabulary(experiment: Experiment, workdir: Path, words: Any) ->
   return experiment.data.prepare().source_vocabulary if own else words
 
 
+def beginning(workdir: Path, words: Any) -> int:
+  """The token before every target: end-of-text, unless the model was imported and says another."""
+  config = Path(workdir) / "hugging_face" / "config.json"
+  if not config.is_file():
+    return words.end
+  token = json.loads(config.read_text(encoding="utf-8")).get("decoder_start_token_id")
+  return words.end if token is None else int(token)
+
+
 def continuations(
   experiment: Experiment,
   options: argparse.Namespace,
@@ -158,7 +168,7 @@ def targets(
     open_params(experiment, options.workdir, options.step),
     [source] * options.samples,
     steps=options.tokens,
-    begin=(words.end,),
+    begin=(beginning(options.workdir, words),),
     end=words.end,
     search=search,
     never=range(words.vocab_size, experiment.model.vocab_size),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import untrained
 
-from research import data
+from research import data, sample
 from research.cli import main
 from research.generate import gaps
 from research.predict import command
@@ -100,6 +100,15 @@ def test_an_encoder_decoder_is_sampled_from(runs, capsys):
   text = capsys.readouterr().out
   assert main(["predict", str(runs / "translation"), "greek"]) == 0
   assert json.loads(capsys.readouterr().out)["text"] == text.strip()
+
+
+def test_an_imported_model_begins_as_its_config_says(tmp_path):
+  words = data.Bytes().fit()
+  assert sample.beginning(tmp_path, words) == words.end
+  (tmp_path / "hugging_face").mkdir()
+  for config, token in (({"decoder_start_token_id": 7}, 7), ({}, words.end)):
+    (tmp_path / "hugging_face" / "config.json").write_text(json.dumps(config))
+    assert sample.beginning(tmp_path, words) == token
 
 
 @pytest.mark.parametrize(

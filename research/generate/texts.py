@@ -14,7 +14,7 @@ class Words(NamedTuple):
   """The vocabularies of both sides, often one and the same.
 
   Attributes:
-    source, target: they are; a source has end-of-text behind it, a target before it.
+    source, target: they are; a source has end-of-text behind it.
   """
 
   source: Any
@@ -42,6 +42,7 @@ def write(
   sources: Sequence[str],
   *,
   tokens: int,
+  begin: int | None = None,
   stopping: Callable[[], bool] = lambda: False,
   **settings: Any,
 ) -> list[Written] | None:
@@ -52,6 +53,7 @@ def write(
     words: of both sides.
     sources: any texts; of one that is too long the end goes.
     tokens: of a target, at most.
+    begin: the token before a target; end-of-text where none is given.
     stopping: asked after every few sources.
     **settings: `search`, `key` and `rows` of `translations`.
   """
@@ -62,7 +64,7 @@ def write(
     params,
     [np.array([*source[:room], words.source.end], np.int32) for source in whole],
     steps=tokens,
-    begin=(words.target.end,),
+    begin=(words.target.end if begin is None else begin,),
     end=words.target.end,
     never=range(words.target.vocab_size, model.vocab_size),  # rows that fill the table
     **settings,

@@ -49,6 +49,11 @@ class Opened:
     return sample.open_source_vocabulary(self._experiment, self.workdir, self.vocabulary)
 
   @functools.cached_property
+  def begin(self) -> int:
+    """The token before a target."""
+    return sample.beginning(self.workdir, self.vocabulary)
+
+  @functools.cached_property
   def params(self) -> Any:
     return sample.open_params(self._experiment, self.workdir, self.step)
 

@@ -53,6 +53,7 @@ class TargetsOf:
       texts.Words(run.source_vocabulary, run.vocabulary),
       [record["source"] for record in records],
       tokens=self._tokens,
+      begin=run.begin,
       search=self._search,
       rows=ROWS,
     )
