@@ -13,8 +13,8 @@ import pytest
 from research import objectives, sharding
 from research.errors import UserError
 from research.mesh import Sharding
-from research.objectives import positives
-from research.objectives.compared import Side
+from research.objectives import positives, seen
+from research.objectives.seen import Side
 
 B, E = 16, 5
 SAID = np.array([0, 1, 2, 3, 1, 5, 6, 7, 8, 9, 6, 11, 12, 13, 14, 15])  # captions: two said twice
@@ -133,7 +133,8 @@ def test_a_ring_of_devices_finds_the_loss_and_gradient_of_one(name, mesh):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_pieces_find_the_loss_and_gradient_of_the_whole(name):
+def test_pieces_find_the_loss_and_gradient_of_the_whole(name, monkeypatch):
+  monkeypatch.setattr(seen, "SCORES", B * 2)  # on one device, twice as many pieces as asked for
   one = dataclasses.replace(LOSSES[name], alike=("picture",))
   layout = on(data=2, fsdp=2, tensor=2)
   rows = embedded()

@@ -3,7 +3,7 @@
 They compare examples with one another, so microbatches do not add up to a batch. An objective that
 has `cut` takes care of it: training hands it the whole batch and says into how many pieces the
 encoding and the scores, which are what needs the memory, are to be cut (`nn/pieces.py`,
-`compared.py`).
+`seen.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from research.errors import UserError
 from research.metrics import Mean, Metrics
 from research.nn.pieces import in_pieces
 from research.objectives import positives
-from research.objectives.compared import EXCHANGES, LOWEST, Seen, Side, compared
+from research.objectives.compared import EXCHANGES, compared
+from research.objectives.seen import LOWEST, Seen, Side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _distributions(scale: Array, images: Side, texts: Side) -> tuple[Seen, Seen]
     return {
       "log_sum": jax.nn.logsumexp(scores_BJ, axis=axis),
       "own": jnp.sum(jnp.where(pairs_BJ, scores_BJ, 0.0), axis=axis),
-      "pairs": jnp.sum(pairs_BJ, axis=axis),
+      "pairs": jnp.sum(pairs_BJ, axis=axis, dtype=jnp.float32),
       **_highest(scores_BJ, there_BJ, pairs_BJ, axis),
     }
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from research.metrics import Mean, Metrics
-from research.objectives.compared import Side
 from research.objectives.contrastive import InfoNCE, SigmoidLoss, sides
 from research.objectives.positives import fingerprint
+from research.objectives.seen import Side
 
 BOUND = 1e-3  # of the largest scale; nearer to it counts as at it
 
