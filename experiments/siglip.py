@@ -20,9 +20,9 @@ factors the second, the optimizer keeps both; and it crops a square where they s
 into one.
 
 Expect: nothing was trained here at these sizes; `research import hf` takes the published weights.
-`shapes`: after 1,000 updates of 128 pairs, in minutes on two cores, a held-out loss of 3.01 (5.85 by
-chance), a right caption among the first ten of 512 for 56 %; clip.py:shapes, with the same towers
-and as many pairs, is at 100 %.
+`shapes`: 1,000 updates of 128 pairs take minutes on two cores, to a held-out loss of 3.01 (5.85 by
+chance) and a right caption among the first ten for 56 % of 512 pictures; clip.py:shapes, with the
+same towers and as many pairs, is at 100 %.
 """
 
 from research import Eval, Experiment, Retrieval, Sharding, data, models, objectives, optim
