@@ -193,6 +193,34 @@ def test_activations_and_their_gradients_in_the_kernel(name, dtype):
     np.testing.assert_allclose(a, b, rtol=TOLERANCE[dtype], atol=2e-5)
 
 
+@COMPILED
+@DTYPES
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("G", [4, 1])
+def test_few_queries_look_at_a_cache_in_the_kernel(G, biased, dtype):
+  """The second row has no slot yet that a query of its own document could see."""
+  B, L, M = 3, 2, 37
+  q = random(B, L, 4, 32, dtype=dtype)
+  k, v = (random(B, M, G, 32, dtype=dtype, seed=seed) for seed in (1, 2))
+  bias = random(1, 4, L, M, seed=3)
+  documents = jnp.asarray([[1] * M, [0] * M, [2, 1] * 18 + [1]])
+  mask = Mask(
+    causal=True, segments_BL=jnp.ones((B, L), int), memory_segments_BM=documents, offset=20
+  )
+
+  def attention(q, k, v, bias):
+    return attend(q, k, v, mask, None, bias if biased else None, 0.3)
+
+  with one_cpu():
+    assert "research.FewQueries" in jax.jit(attention).lower(q, k, v, bias).as_text()
+    found = evaluated(attention, q, k, v, bias)
+  exact = evaluated(attention, *(x.astype(jnp.float32) for x in (q, k, v)), bias)
+  assert not np.asarray(found[0])[1].any()
+  for a, b in zip(found, exact, strict=True):
+    a, b = (np.asarray(x, np.float32) for x in (a, b))
+    np.testing.assert_allclose(a, b, atol=TOLERANCE[dtype] * max(np.abs(b).max(), 1e-30))
+
+
 def test_few_values_are_activated_where_they_are_used():
   with one_cpu():
     text = jax.jit(lambda x: _activate("gelu", x)).lower(random(1, 1, 64)).as_text()

@@ -130,9 +130,16 @@ def attend(
   """softmax(scale q k + bias) v under a mask, the softmax in float32: (B, L, H, K).
 
   Each of the G key/value heads serves H / G neighbouring query heads. The scale is 1 / sqrt(K)
-  where not given. A query that sees nothing gets zeros. No kernel takes a bias.
+  where not given. A query that sees nothing gets zeros. Of the kernels, the one for few
+  queries takes a bias.
   """
-  if bias_BHLM is None and (dropout is None or not dropout.acts()):
+  whole = dropout is None or not dropout.acts()
+  if whole and cpu.applies():
+    factor = q_BLHK.shape[-1] ** -0.5 if scale is None else scale
+    y_BLHK = cpu_attention.attend_few(q_BLHK, k_BMGK, v_BMGK, mask, bias_BHLM, factor)
+    if y_BLHK is not None:
+      return checkpoint_name(y_BLHK, "attended")
+  if whole and bias_BHLM is None:
     # Kernels divide by sqrt(K) themselves.
     as_scaled = q_BLHK if scale is None else q_BLHK * (scale * q_BLHK.shape[-1] ** 0.5)
     y_BLHK = _by_kernel(as_scaled, k_BMGK, v_BMGK, mask)

@@ -43,6 +43,24 @@ def attend(q_BLHK: Array, k_BMGK: Array, v_BMGK: Array, mask: Mask | None) -> Ar
   return attention(band, q_BLHK, k_BMGK, v_BMGK, segments_BL, segments_BM)
 
 
+def attend_few(
+  q_BLHK: Array,
+  k_BMGK: Array,
+  v_BMGK: Array,
+  mask: Mask | None,
+  bias_BHLM: Array | None,
+  scale: float,
+) -> Array | None:
+  """softmax(scale q k + bias) v of few queries, under any mask; None without a kernel for them."""
+  if not (native.few_queries_fit(q_BLHK, k_BMGK, v_BMGK) and native.available()):
+    return None
+  L, M = q_BLHK.shape[1], k_BMGK.shape[1]
+  added_BHLM = jnp.zeros((1, 1, L, M)) if bias_BHLM is None else bias_BHLM
+  if mask is not None:
+    added_BHLM = jnp.where(mask.dense(L, M), added_BHLM, -jnp.inf)
+  return native.few_queries(scale, q_BLHK, k_BMGK, v_BMGK, added_BHLM)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def blocked(band, q_BLHK, k_BMGK, v_BMGK, segments_BL, segments_BM):
   """As `attend`; `band` is (causal, window)."""

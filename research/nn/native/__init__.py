@@ -6,6 +6,7 @@ callers go on in plain JAX. RESEARCH_NATIVE=0 turns them off.
 library      compiles the sources on first use and keeps the result
 attention    softmax(q k) v and its gradient without storing scores
 activations  GELU and its like in one pass
+few_queries  attention to a cache, for decoding
 vectors      products of few rows and a weight, for decoding
 """
 
@@ -14,6 +15,8 @@ from research.nn.native.activations import activation
 from research.nn.native.activations import fits as activation_fits
 from research.nn.native.attention import attention
 from research.nn.native.attention import fits as attention_fits
+from research.nn.native.few_queries import few_queries
+from research.nn.native.few_queries import fits as few_queries_fit
 from research.nn.native.library import available
 from research.nn.native.vectors import fits as vectors_fit
 from research.nn.native.vectors import vectors
@@ -25,6 +28,8 @@ __all__ = [
   "attention",
   "attention_fits",
   "available",
+  "few_queries",
+  "few_queries_fit",
   "vectors",
   "vectors_fit",
 ]
