@@ -11,9 +11,9 @@ sacrebleu's; `tokenize` says how BLEU cuts words, "13a" where they have spaces a
 Japanese.
 
 Expect: on 50,000 pairs of English and Japanese (small_parallel_enja: 4 to 16 words, cut into words)
-after 75 updates of 90, about 3 minutes on two busy cores, 2.86 nats per token of the development
-pairs and, with a beam of 4, BLEU 10.9 by characters on the first 200 of them. The whole run has not
-been measured yet.
+and its 500 pairs of development, by characters, a BLEU of 22.9 after 150 updates, 27.4 after 300,
+31.7 after 450 and 35.2 after 750, half of the run: 41 minutes on two cores that had other work, 25
+minutes of processor time. The second half, in which the learning rate falls, was not measured.
 """
 
 from research import Eval, Experiment, data, models, objectives, optim
