@@ -276,10 +276,10 @@ def _parsers():
   pin.add_argument("--release", action="store_true", help="let it go again")
 
   bench = command("bench", commands.bench, "Time training, decoding and checkpoints.")
-  bench.add_argument("kind", nargs="?", default="train", choices=("train", "decode", "save"))
+  kinds = ("train", "decode", "bert", "classify", "translate", "save")
+  bench.add_argument("kind", nargs="?", default="train", choices=kinds)
   bench.add_argument("--rounds", type=_count, default=5, help="interleaved rounds (default: 5)")
-  sizes = ("tiny", "mini", "small")
-  bench.add_argument("--size", default="mini", choices=sizes, help="small is GPT-2 124M")
+  bench.add_argument("--size", default="mini", help="tiny, mini, small; minilm of a BERT")
   bench.add_argument("--folder", type=Path, help="save: where to write (default: temporary files)")
   bench.add_argument("--peers", action="store_true", help="also PyTorch and Hugging Face")
   bench.add_argument("--peer-python", type=Path, help="interpreter that has torch, transformers")

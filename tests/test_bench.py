@@ -3,11 +3,14 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 
-from research import memory
-from research.bench import rounds
+from research import hf, memory
+from research.bench import comparisons, rounds, sizes, weights
+from research.bench.comparisons import Comparison, Entry
 from research.cli import main
+from research.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +39,56 @@ def test_peers_that_are_not_there_are_told(capsys):
 
 
 def test_a_worker_that_ends_says_why(capsys):
-  entry = rounds.Entry("broken", (sys.executable, "-c", "raise SystemExit('no such thing')"))
-  with pytest.raises(rounds.UserError, match="'broken' ended: no such thing"):
-    rounds._measure("nothing", [entry], "float32", 1)
+  entry = Entry("broken", (sys.executable, "-c", "raise SystemExit('no such thing')"))
+  with pytest.raises(UserError, match="'broken' ended: no such thing"):
+    rounds._measure(Comparison("nothing", "float32", [entry]), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", comparisons.READ)
+def test_workers_that_read_weights_run_once_a_round(kind, capsys):
+  assert main(["bench", kind, "--size", "tiny", "--rounds", "1"]) == 0
+  assert "research" in capsys.readouterr().out
+
+
+def test_both_sides_read_the_same_folder(tmp_path):
+  weights.write("bert", sizes.TINY, tmp_path / "weights")
+  imported = hf.read(tmp_path / "weights")
+  assert (imported.model.width, imported.model.vocab_size) == (64, 512)
+  with np.load(tmp_path / "weights" / weights.INPUTS) as inputs:
+    # What transformers leaves out are the places that we do not predict.
+    predicted = [np.sort(row[row >= 0]) for row in inputs["labels"]]
+    wanted = [np.sort(row[at > 0]) for row, at in zip(inputs["targets"], inputs["places"])]
+  np.testing.assert_equal(predicted, wanted)
+  assert sum(map(len, wanted)) == 4 * round(0.15 * 64)
+
+
+@pytest.mark.parametrize(
+  ("dtype", "outcome", "refused"),
+  [
+    ("float32", {"close": [1.0, 2.00001], "same": [1, 2]}, None),
+    ("float32", {"close": [1.0, 2.1], "same": [1, 2]}, "other results"),
+    ("float32", {"close": [1.0, float("nan")], "same": [1, 2]}, "other results"),
+    ("float32", {"close": [1.0, 2.0], "same": [1, 3]}, "other words"),
+    ("bfloat16", {"close": [1.0, 2.01], "same": [1, 3]}, None),
+  ],
+)
+def test_a_peer_that_computes_something_else_is_not_timed(dtype, outcome, refused):
+  comparison = Comparison("work", dtype, [Entry("ours", ()), Entry("theirs", ())])
+  facts = [{"outcome": {"close": [1.0, 2.0], "same": [1, 2]}}, {"outcome": outcome}]
+  if refused is None:
+    rounds._check_alike(comparison, facts)
+  else:
+    with pytest.raises(UserError, match=refused):
+      rounds._check_alike(comparison, facts)
+
+
+def test_a_size_that_is_not_there_says_what_is(capsys):
+  assert main(["bench", "translate", "--size", "minilm"]) == 2
+  assert "tiny, mini, small" in capsys.readouterr().err
 
 
 def test_one_peer_has_the_memory_settings_of_our_own_commands():
-  entries = rounds.training("mini", "float32", sys.executable)
+  entries = next(comparisons.training("mini", sys.executable)).entries
   assert [e.environment for e in entries].count({memory.ENVIRONMENT: memory.tunables()}) == 2
   assert entries[0].environment == entries[-1].environment

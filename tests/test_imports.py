@@ -23,11 +23,12 @@ FLOORS = [
   {"bag_of_words", "matching", "flops", "fit", "microbatches", "warm_start"},
   {"update", "looks"},
   {"train", "preflight"},
-  {"load", "bench", "report"},
+  {"load", "report"},
   {"record"},
   {"sample", "verify", "plan", "explain", "features"},
   {"hf", "predict"},
   {"merge", "retrieve"},
+  {"bench"},
   {"commands"},
   {"cli"},
 ]

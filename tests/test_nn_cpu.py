@@ -1,6 +1,7 @@
 """What is particular to a CPU computes what the plain paths compute, and so do its C++ kernels."""
 
 import contextlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -161,8 +162,13 @@ def test_the_loss_and_its_gradients_are_the_plain_ones(settings, pieces, dtype, 
 
 @COMPILED
 @DTYPES
-@pytest.mark.parametrize("M", range(1, 9))
-@pytest.mark.parametrize(("N", "transposed"), [(96, False), (1024, False), (96, True), (211, True)])
+@pytest.mark.parametrize(
+  ("M", "N", "transposed"),
+  [
+    *itertools.product(range(1, 9), (96, 1024), [False]),
+    *itertools.product([*range(1, 9), 11, 32], (96, 211), [True]),
+  ],
+)
 @pytest.mark.parametrize("K", [64, 224])
 def test_few_rows_times_a_weight_in_the_kernel(M, N, K, transposed, dtype):
   x = random(M, K, dtype=dtype)

@@ -1,11 +1,16 @@
 """`research bench`: training and decoding against their peers, and what checkpoints cost.
 
-rounds   starts the workers, lets each run once a round in turn, and prints the table
-ours     our worker: the program that `research run` and `research sample` would run
-peers    the workers of PyTorch and Hugging Face; needs an interpreter that has them
-saving   checkpoints, beside training and beside safetensors
-serve    what a worker does when it is asked
-machine  how fast memory is read
+rounds       starts the workers, lets each run once a round in turn, and prints the table
+comparisons  who runs beside whom
+sizes        how large everything is
+ours         our worker: the program that `research run` and `research sample` would run
+peers        the workers of PyTorch and Hugging Face; needs an interpreter that has them
+weights      what both sides read where their results are compared before they are timed
+ours_read    our workers for these: BERT's training, classification, translation
+peers_read   those of Hugging Face
+saving       checkpoints, beside training and beside safetensors
+serve        what a worker does when it is asked
+machine      how fast memory is read
 """
 
 from research.bench.rounds import run

@@ -71,7 +71,7 @@ def training(size: Size, dtype: str) -> None:
     state, measured = program.step(state, program.place(batch))
     jax.block_until_ready((state, measured))
 
-  serve(run, tokens=batch_size * length, flops=flops.of_training(made, shapes), **_facts())
+  serve(run, tokens=batch_size * length, flops=flops.of_training(made, shapes), **facts())
 
 
 def decoding(size: Size, dtype: str, texts: int) -> None:
@@ -98,10 +98,11 @@ def decoding(size: Size, dtype: str, texts: int) -> None:
       raise AssertionError(f"wrote {written.shape}")
 
   read = sum(x.nbytes for x in jax.tree.leaves(params)) * NEW
-  serve(run, tokens=texts * NEW, bytes=read, **_facts())
+  serve(run, tokens=texts * NEW, bytes=read, **facts())
 
 
-def _facts() -> dict[str, object]:
+def facts() -> dict[str, object]:
+  """What the table says beside the speed."""
   on_cpu = jax.default_backend() == "cpu"
   return {"native": on_cpu and native.available()}
 

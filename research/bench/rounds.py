@@ -1,13 +1,13 @@
 """Interleaved rounds: every worker is started and warmed, then each runs once a round in turn.
 
-Machines are shared and noisy: what is trusted is the ratio of two workers inside one round.
+Machines are shared and noisy: what is trusted is the ratio of two workers inside one round, and
+so the machine's limit is measured in every round, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -20,76 +20,46 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from research import memory
+import numpy as np
+
+from research.bench import comparisons, sizes
+from research.bench.comparisons import Comparison, Entry
 from research.bench.machine import memory_speed
 from research.errors import UserError
 from research.log.progress import short
 
-HERE = Path(__file__).parent
-MEMORY = {memory.ENVIRONMENT: memory.tunables()}  # what our own commands start with
-DTYPES = ("float32", "bfloat16")
-TEXTS = (1, 8)  # decoded side by side
 SETTLE = 0.5  # seconds; the threads of the worker before go on spinning for some 200 ms
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-  """One line of the table: a name, the worker's command, and what its environment has more."""
-
-  name: str
-  command: tuple[str, ...]
-  environment: dict[str, str] = dataclasses.field(default_factory=dict)
+# Of what is compared before anything is timed, relative to the largest.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 
 
 def run(options: argparse.Namespace) -> int:
   """Does what the options of `research bench` say; see `cli`.
 
   Raises:
-    UserError: the peers' interpreter has no torch or transformers.
+    UserError: there is no such size, the peers' interpreter has no torch or transformers, or a peer
+      computes something else.
   """
+  if options.size not in sizes.KINDS[options.kind]:
+    known = ", ".join(sizes.KINDS[options.kind])
+    raise UserError(f"--size {options.size} is none of {options.kind}'s, which are {known}.")
   if options.kind == "save":
     from research.bench import saving
 
     return saving.run(options)
   peers = _peers(options)
-  for dtype in DTYPES:
-    if options.kind == "train":
-      what = f"training GPT-2 {options.size}, {dtype}"
-      _measure(what, training(options.size, dtype, peers), dtype, options.rounds)
-      continue
-    for texts in TEXTS:
-      what = f"decoding GPT-2 {options.size}, {dtype}, {texts} at once"
-      _measure(what, decoding(options.size, dtype, texts, peers), dtype, options.rounds)
+  if made := comparisons.MADE_UP.get(options.kind):
+    for comparison in made(options.size, peers):
+      _measure(comparison, options.rounds)
+    return 0
+  from research.bench import weights
+
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = Path(temporary) / "weights"
+    weights.write(options.kind, sizes.KINDS[options.kind][options.size], folder)
+    for comparison in comparisons.READ[options.kind](options.size, peers, folder):
+      _measure(comparison, options.rounds)
   return 0
-
-
-def training(size: str, dtype: str, python: str | None) -> list[Entry]:
-  """Ours, then the peers, where their interpreter is given."""
-  return _entries(
-    ("train", size, dtype),
-    python,
-    {
-      "Hugging Face, sdpa": ("hf", {}),
-      "PyTorch, sdpa, compile": ("torch", {}),
-      "PyTorch, eager, compile": ("eager", {}),
-      "the same, our memory settings": ("eager", MEMORY),
-    },
-  )
-
-
-def decoding(size: str, dtype: str, texts: int, python: str | None) -> list[Entry]:
-  """Ours, then the peer, where its interpreter is given."""
-  words = ("decode", size, dtype, str(texts))
-  return _entries(words, python, {"Hugging Face generate": ("hf", {})})
-
-
-def _entries(
-  words: tuple[str, ...], python: str | None, peers: dict[str, tuple[str, dict[str, str]]]
-) -> list[Entry]:
-  entries = [Entry("research", (sys.executable, "-m", "research.bench.ours", *words), MEMORY)]
-  for name, (peer, environment) in peers.items() if python else ():
-    entries.append(Entry(name, (python, str(HERE / "peers.py"), *words, peer), environment))
-  return entries
 
 
 def _peers(options: argparse.Namespace) -> str | None:
@@ -106,14 +76,15 @@ def _peers(options: argparse.Namespace) -> str | None:
   return python
 
 
-def _measure(what: str, entries: Sequence[Entry], dtype: str, rounds: int) -> None:
+def _measure(comparison: Comparison, rounds: int) -> None:
   import rich.console
   import rich.progress
 
+  what, entries = comparison.what, comparison.entries
   console = rich.console.Console(width=None if sys.stdout.isatty() else 120)
   columns = ("{task.description}", rich.progress.BarColumn(), rich.progress.TimeRemainingColumn())
   seconds: list[list[float]] = [[] for _ in entries]
-  held = [0] * len(entries)
+  held, available = [0] * len(entries), []
   with (
     contextlib.ExitStack() as stack,
     rich.progress.Progress(
@@ -126,6 +97,7 @@ def _measure(what: str, entries: Sequence[Entry], dtype: str, rounds: int) -> No
       workers.append(stack.enter_context(_worker(entry)))
       facts.append(workers[-1].ask(None))
       bar.advance(task)
+    _check_alike(comparison, facts)
     for _ in range(rounds):
       for i, worker in enumerate(workers):
         time.sleep(SETTLE)
@@ -133,7 +105,24 @@ def _measure(what: str, entries: Sequence[Entry], dtype: str, rounds: int) -> No
         seconds[i].append(answer["seconds"])
         held[i] = answer["peak_memory_bytes"]
         bar.advance(task)
-  console.print(_table(what, entries, facts, seconds, held, _limit(facts[0], dtype)))
+      bound, needed, rate = _limit(facts[0], comparison.dtype)
+      available.append(rate)
+  console.print(_table(what, entries, facts, seconds, held, (bound, needed, available)))
+
+
+def _check_alike(comparison: Comparison, facts: Sequence[dict[str, Any]]) -> None:
+  """Raises a UserError where a worker computes something else than ours."""
+  wanted = facts[0].get("outcome") or {}
+  for entry, fact in zip(comparison.entries[1:], facts[1:]):
+    found = fact["outcome"] or {}
+    if "close" in wanted:
+      a, b = (np.asarray(outcome["close"]) for outcome in (wanted, found))
+      apart = np.abs(a - b).max() / np.abs(a).max()
+      if not apart <= TOLERANCE[comparison.dtype]:
+        raise UserError(f"{comparison.what}: {entry.name!r} has other results, {apart:.1e} apart.")
+    # Rounded to bfloat16, two words may be equally likely.
+    if comparison.dtype == "float32" and wanted.get("same") != found.get("same"):
+      raise UserError(f"{comparison.what}: {entry.name!r} has written other words.")
 
 
 class _Worker:
@@ -173,7 +162,7 @@ def _worker(entry: Entry) -> Iterator[_Worker]:
 
 
 def _limit(facts: dict[str, Any], dtype: str) -> tuple[str, float, float]:
-  """What bounds the work: its name, how much of it one run needs, and how much a second has."""
+  """What bounds the work: its name, how much of it one run needs, and how much a second has now."""
   if "flops" in facts:
     from research import flops
 
@@ -187,18 +176,19 @@ def _table(what, entries, facts, seconds, held, limit):
   bound, needed, available = limit
   columns = ("tokens/s", "min to max", "research is", bound, "memory", "first run")
   unit = "GB" if "bytes" in facts[0] else "GFLOP"
-  title = f"{what} ({bound.removeprefix('of ')} {available / 1e9:,.0f} {unit}/s)"
+  title = f"{what} ({bound.removeprefix('of ')} {statistics.median(available) / 1e9:,.0f} {unit}/s)"
   table = rich.table.Table("", *columns, title=title)
   tokens = facts[0]["tokens"]
   for entry, fact, times, most in zip(entries, facts, seconds, held):
     rates = [tokens / t for t in times]
+    shares = [needed / t / rate for t, rate in zip(times, available)]
     ratios = [t / ours for t, ours in zip(times, seconds[0])]
     table.add_row(
       entry.name + (" (native)" if fact.get("native") else ""),
       f"{statistics.median(rates):,.0f}",
       f"{min(rates):,.0f} to {max(rates):,.0f}",
       "" if entry is entries[0] else f"{statistics.median(ratios):.2f} x",
-      f"{needed / statistics.median(times) / available:.0%}",
+      f"{statistics.median(shares):.0%}",
       f"{short(most)}B",
       f"{fact['first_seconds']:.1f} s",
     )

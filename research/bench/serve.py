@@ -15,8 +15,9 @@ def serve(run: Callable[[], Any], **facts: Any) -> None:
   """Answers "go" on stdin with {"seconds": of one `run()`} on stdout until stdin ends.
 
   Args:
-    run: does the work and returns when it is finished.
-    **facts: go with the first answer, as do the seconds of the first call, which compiles.
+    run: does the work and returns when it is finished, with what is to be compared.
+    **facts: go with the first answer, as do the seconds of the first call, which compiles, and
+      what it returned.
   """
   answers, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr  # prints of libraries go elsewhere
   os.dup2(2, 1)
@@ -25,10 +26,12 @@ def serve(run: Callable[[], Any], **facts: Any) -> None:
     answers.write(json.dumps(values) + "\n")
     answers.flush()
 
-  first = seconds(run)
+  began = time.perf_counter()
+  outcome = run()
+  first = time.perf_counter() - began
   for _ in range(2):
     run()
-  answer(first_seconds=first, **facts)
+  answer(first_seconds=first, outcome=outcome, **facts)
   for _ in sys.stdin:
     answer(seconds=seconds(run), peak_memory_bytes=peak_memory())
 

@@ -1,4 +1,4 @@
-// Products of at most eight rows with a weight: decoding, bound by reading the weight.
+// Products of few rows with a weight: decoding, bound by reading the weight.
 //
 // Each thread reads one part of the weight from its beginning to its end, several rows at once. All
 // is float32, or bfloat16 with sums in float32; a result is float32.
@@ -9,7 +9,8 @@
 
 namespace research {
 
-constexpr int kRows = 8;  // of x, at most, and of the weight that are read at once
+constexpr int kRows = 8;   // of x, at once, and of the weight
+constexpr int kBlock = 32;  // rows of a weight that all rows of x see before the next are read
 
 // What comes next, into the second cache: the first has no room for eight rows more.
 inline void fetch(const void* at) { _mm_prefetch((const char*)at, _MM_HINT_T1); }
@@ -141,6 +142,22 @@ void multiply_rows(ffi::ThreadPool& pool, bool transposed, const void* of_x, con
   if (!transposed) add_parts<Type>(sums, y, parts, M * N);
 }
 
+// y[M][N] = x[M][K] w[N][K] transposed, of more rows than are multiplied at once.
+template <typename Type>
+void multiply_many(long M, ffi::ThreadPool& pool, const void* of_x, const void* of_w, float* y,
+                   long K, long N) {
+  using Value = typename Type::Value;
+  const auto x = static_cast<const Value*>(of_x), w = static_cast<const Value*>(of_w);
+  parallel_for(pool, (N + kBlock - 1) / kBlock, [&](long i) {
+    const long first = i * kBlock, last = std::min(N, first + kBlock);
+    for (long m = 0; m < M; m += kRows) {
+      // The last rows are multiplied with their neighbours, some of them twice.
+      const long row = std::min(m, M - kRows);
+      dots<Type, kRows>(x + row * K, w, y + row * N, first, last, K, N);
+    }
+  });
+}
+
 template <typename Type>
 void multiply_all(long M, ffi::ThreadPool& pool, bool transposed, const void* x, const void* w,
                   float* y, long K, long N) {
@@ -148,7 +165,8 @@ void multiply_all(long M, ffi::ThreadPool& pool, bool transposed, const void* x,
       multiply_rows<Type, 1>, multiply_rows<Type, 2>, multiply_rows<Type, 3>,
       multiply_rows<Type, 4>, multiply_rows<Type, 5>, multiply_rows<Type, 6>,
       multiply_rows<Type, 7>, multiply_rows<Type, 8>};
-  of_rows[M - 1](pool, transposed, x, w, y, K, N);
+  if (M > kRows) multiply_many<Type>(M, pool, x, w, y, K, N);
+  else of_rows[M - 1](pool, transposed, x, w, y, K, N);
 }
 
 ffi::Error Vectors(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,

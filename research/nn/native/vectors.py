@@ -6,7 +6,7 @@ from jax import Array
 
 from research.nn.native.library import target
 
-ROWS = 8  # at most
+ROWS, ROWS_TRANSPOSED = 8, 32  # at most; XLA would copy a transposed weight first
 VECTOR = 64  # bytes
 
 
@@ -16,7 +16,8 @@ def fits(x_MK: Array, w: Array, transposed: bool) -> bool:
   columns = K if transposed else w.shape[1]
   known = x_MK.dtype == w.dtype and x_MK.dtype in (jnp.float32, jnp.bfloat16)
   values = VECTOR // x_MK.dtype.itemsize
-  return known and M <= ROWS and K % values == 0 and columns % values == 0
+  few = M <= ROWS or (transposed and M <= ROWS_TRANSPOSED)
+  return known and few and K % values == 0 and columns % values == 0
 
 
 def vectors(x_MK: Array, w: Array, *, transposed: bool) -> Array:
