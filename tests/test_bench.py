@@ -1,6 +1,7 @@
 """The benchmark runs the program that training and sampling run, beside whoever is there."""
 
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -86,6 +87,14 @@ def test_a_peer_that_computes_something_else_is_not_timed(dtype, outcome, refuse
 def test_a_size_that_is_not_there_says_what_is(capsys):
   assert main(["bench", "translate", "--size", "minilm"]) == 2
   assert "tiny, mini, small" in capsys.readouterr().err
+
+
+def test_memory_is_that_of_the_worker_alone():
+  held = np.ones(2**25)  # 256 MB of ours, which a worker that we start does not have
+  code = "import sys; sys.path.insert(0, sys.argv[1]); import serve; print(serve.peak_memory())"
+  command = [sys.executable, "-c", code, str(comparisons.HERE)]
+  said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+  assert 0 < int(said) < held.nbytes
 
 
 def test_one_peer_has_the_memory_settings_of_our_own_commands():
