@@ -176,7 +176,7 @@ sys.addaudithook(hook)
 import launch, research
 for top in (research, launch):
   for module in pkgutil.walk_packages(top.__path__, top.__name__ + "."):
-    if module.name != "research.bench.peers":  # of another interpreter
+    if not module.name.startswith("research.bench.peers"):  # of another interpreter
       importlib.import_module(module.name)
       print(module.name, flush=True)
 """
