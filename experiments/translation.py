@@ -13,7 +13,9 @@ Japanese.
 Expect: on 50,000 pairs of English and Japanese (small_parallel_enja: 4 to 16 words, cut into words)
 and its 500 pairs of development, by characters, a BLEU of 22.9 after 150 updates, 27.4 after 300,
 31.7 after 450 and 35.2 after 750, half of the run: 41 minutes on two cores that had other work, 25
-minutes of processor time. The second half, in which the learning rate falls, was not measured.
+minutes of processor time; the second half, in which the learning rate falls, was not measured.
+From Japanese to English, `tokenize=13a` and `steps=900`: 15.1, 20.0 and 28.9 after 180, 360 and 630
+updates, 28 minutes beside other work.
 """
 
 from research import Eval, Experiment, data, models, objectives, optim
