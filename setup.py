@@ -35,6 +35,7 @@ setup(
     "array_record>=0.8",
     "rouge-score>=0.1.2",  # ROUGE, of summaries
     "sacrebleu>=2.5",  # BLEU and chrF
+    "scipy>=1.13",  # L-BFGS, for linear probes
     "sentencepiece>=0.2",
     "tensorflow-datasets>=4.9.9",
     "tokenizers>=0.21",

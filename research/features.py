@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from research import checkpoint, record
 from research.data import cache, pipeline, progress
 from research.errors import UserError
-from research.mesh import Sharding
-from research.sharding import Layout
+from research.parameters import fingerprint, parameters
 
 FORMAT = 1  # raise it whenever the files of the cache, or what is in them, change
 IMAGE = "image"
@@ -142,10 +139,7 @@ class _Tower:
   @property
   def fingerprint(self) -> str:
     """Changes with any bit of the run's weights."""
-    with checkpoint.of_run(self._run) as checkpoints:
-      arrays = checkpoints.stored(self._step).arrays
-    said = sorted((name, array.fingerprint) for name, array in arrays.items())
-    return hashlib.blake2b(repr((said, self._model)).encode(), digest_size=16).hexdigest()
+    return fingerprint(self._run, self._step, self._model)
 
   def __call__(self, image_BYXC: np.ndarray, rows: int) -> np.ndarray:
     """(B, D) float32 of at most so many rows; fewer are filled up, to be compiled once."""
@@ -163,13 +157,6 @@ class _Tower:
   @functools.cached_property
   def _params(self) -> Any:
     size = self._model.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+    image = jnp.zeros((1, size, size, 3), jnp.uint8)
     init = functools.partial(self._model.init, method=self._method)
-    boxed = jax.eval_shape(init, jax.random.key(0), image)["params"]
-    place = Layout(Sharding().make_mesh(jax.local_devices()[:1]), ()).replicated
-    like = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nn.meta.unbox(boxed)
-    )
-    under = "params" if self._experiment.average is None else "average"
-    with checkpoint.of_run(self._run) as checkpoints:
-      return checkpoints.restore(like, self._step, under=under)
+    return parameters(self._experiment, self._run, self._step, lambda key: init(key, image))

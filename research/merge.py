@@ -13,6 +13,7 @@ from research import checkpoint, disk, record, secrets
 from research.errors import UserError
 from research.experiment import override
 from research.hf.folder import appearing
+from research.parameters import under
 
 KEPT = ("vocabulary", "labels.json", "hugging_face")  # what others read beside the weights
 
@@ -43,13 +44,13 @@ def merge_run(workdir: Path, path: Path, step: int | None = None) -> None:
         shutil.copytree(source, temporary / name)
       elif source.is_file():
         shutil.copyfile(source, temporary / name)
-    under = "params" if experiment.average is None else "average"
+    place = under(experiment)
     with checkpoint.of_run(workdir) as checkpoints:
       step = checkpoints.chosen(step)
-      flat = checkpoints.arrays(step, under)
+      flat = checkpoints.arrays(step, place)
     params = jax.jit(experiment.adapters.merged)(unflatten_dict(flat, sep="/"))
     with checkpoint.Checkpoints(temporary / checkpoint.FOLDER) as checkpoints:
-      checkpoints.save(step, {under: params})
+      checkpoints.save(step, {place: params})
     overrides = {**about["overrides"], **{name: repr(value) for name, value in changes.items()}}
     written = {**about, "overrides": overrides, "description": secrets.describe(plain.describe())}
     written["command"] = f"research merge {workdir} --workdir {path}"

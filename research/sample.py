@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
-from research import checkpoint, fit, generate, memory, record, screen
+from research import fit, generate, memory, record, screen
 from research.data import SpanCorruption, load_vocabulary, vocabulary
 from research.errors import UserError
 from research.experiment import Experiment
@@ -22,9 +21,8 @@ from research.generate import gaps
 from research.generate.language import NOTHING
 from research.generate.samples import opening
 from research.generate.sampling import Sampler
-from research.mesh import Sharding
 from research.models.ngram import FittedNGram
-from research.sharding import Layout
+from research.parameters import parameters
 
 
 def sample(options: argparse.Namespace) -> int:
@@ -181,21 +179,9 @@ def targets(
 
 def open_params(experiment: Experiment, workdir: Path, step: int | None = None) -> Any:
   """The parameters of a checkpoint, the newest by default, on one device; averaged ones first."""
-  tokens, key = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.random.key(0)
+  tokens = jnp.zeros((1, 1), jnp.int32)
   inputs = [tokens] * (2 if hasattr(experiment.model, "decode") else 1)
-  boxed = jax.eval_shape(experiment.model.init, key, *inputs)["params"]
-  adapters = experiment.adapters
-  if adapters is not None:
-    boxed = jax.eval_shape(adapters.add, key, boxed)
-  layout = Layout(Sharding().make_mesh(jax.devices()[:1]), ())
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.replicated),
-    nn.meta.unbox(boxed),
-  )
-  under = "params" if experiment.average is None else "average"
-  with checkpoint.of_run(workdir) as checkpoints:
-    params = checkpoints.restore(like, step, under=under)
-  return params if adapters is None else jax.jit(adapters.merged)(params)
+  return parameters(experiment, workdir, step, lambda key: experiment.model.init(key, *inputs))
 
 
 def counted(

@@ -24,7 +24,7 @@ FLOORS = [
   {"update", "looks"},
   {"train", "preflight"},
   {"load", "report"},
-  {"record"},
+  {"record", "parameters"},
   {"sample", "verify", "plan", "explain", "features"},
   {"hf", "predict"},
   {"merge", "retrieve"},

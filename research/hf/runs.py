@@ -21,6 +21,7 @@ from research.hf import folder, tensors
 from research.hf import vocabulary as tokenizers
 from research.load import Recipe
 from research.models import BERT, CLIP, GPT, Transformer, ViT
+from research.parameters import under
 from research.retention import Keep
 
 SOURCE, NAMES, WORDS = "hugging_face", "tensors.json", "vocabulary"
@@ -128,7 +129,6 @@ def _tokens(model: Any, words: Any) -> dict[str, Any]:
 
 def _params(experiment: Any, workdir: Path) -> dict[str, np.ndarray]:
   """ "a/b/c" -> array of all parameters in the newest checkpoint; averaged ones first."""
-  under = "params" if experiment.average is None else "average"
   with checkpoint.of_run(workdir) as checkpoints:
-    flat = checkpoints.arrays(checkpoints.latest(), under)
+    flat = checkpoints.arrays(checkpoints.latest(), under(experiment))
   return {name: np.asarray(x) for name, x in flat.items()}

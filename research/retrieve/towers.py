@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -17,8 +15,7 @@ from research.data import SquareCrop
 from research.data.images import read
 from research.errors import UserError
 from research.matching.encoded import Encoder, Words
-from research.mesh import Sharding
-from research.sharding import Layout
+from research.parameters import fingerprint, parameters
 
 MIDDLE = np.array([0.5, 0.5])
 
@@ -74,19 +71,7 @@ class Towers:
     def both(model):
       return model.encode_image(image), model.encode_text(caption, end)
 
-    key = jax.random.key(0)
-    boxed = jax.eval_shape(nn.init(both, model), key)["params"]
-    adapters = experiment.adapters
-    if adapters is not None:
-      boxed = jax.eval_shape(adapters.add, key, boxed)
-    place = Layout(Sharding().make_mesh(jax.local_devices()[:1]), ()).replicated
-    like = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nn.meta.unbox(boxed)
-    )
-    under = "params" if experiment.average is None else "average"
-    with checkpoint.of_run(self.workdir) as checkpoints:
-      params = checkpoints.restore(like, self.step, under=under)
-    return params if adapters is None else jax.jit(adapters.merged)(params)
+    return parameters(experiment, self.workdir, self.step, nn.init(both, model))
 
   @functools.cached_property
   def scale(self) -> float:
@@ -95,11 +80,7 @@ class Towers:
 
   def fingerprint(self) -> str:
     """Changes with any bit of the checkpoint, and with what is done to a picture."""
-    with checkpoint.of_run(self.workdir) as checkpoints:
-      arrays = checkpoints.stored(self.step).arrays
-    of_arrays = sorted((name, array.fingerprint) for name, array in arrays.items())
-    said = (of_arrays, repr(self.experiment.model), self.size, self.short_side)
-    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+    return fingerprint(self.workdir, self.step, self.experiment.model, self.size, self.short_side)
 
   def picture(self, path: Path) -> np.ndarray:
     """(Y, X, 3): the middle of a picture, as evaluations see it.
