@@ -31,6 +31,37 @@ SIZES = {  # embedding; image: size, patch, width, depth, heads; text: width, he
   "L/14": (768, (224, 14, 1024, 24, 16), (768, 12), 4e-4),
   "L/14@336": (768, (336, 14, 1024, 24, 16), (768, 12), 2e-5),
 }
+SMALL = {  # what makes an experiment of this kind one of minutes, on pictures that need no files
+  "data": data.Shapes(image_size=32, length=48, examples=20_000, heldout=512),
+  "model.vocab_size": 257,
+  "model.max_length": 48,
+  "model.image_size": 32,
+  "model.patch": 8,
+  "model.embedding": 64,
+  "model.image_width": 64,
+  "model.image_depth": 3,
+  "model.image_heads": 2,
+  "model.text_width": 64,
+  "model.text_depth": 2,
+  "model.text_heads": 2,
+  "model.dtype": "float32",
+  "optimizer.learning_rate.peak": 2e-3,
+  "optimizer.learning_rate.warmup": 20,
+  "optimizer.weight_decay": 0.05,
+  "evals.heldout.batch_size": 128,
+  "evals.heldout.batches": None,
+  "evals.health.batch_size": 128,
+}
+TINY = {  # and that one of seconds
+  "model.image_depth": 1,
+  "model.text_depth": 1,
+  "data.heldout": 64,
+  "evals.heldout.batch_size": 32,
+  "evals.heldout.every": 30,
+  "evals.health.batch_size": 32,
+  "evals.health.every": 30,
+  "evals.retrieval.every": 30,
+}
 
 
 def experiment(
@@ -84,48 +115,10 @@ def experiment(
 
 def shapes(steps=1_000, batch=128):
   """Drawn shapes and colours: two small towers, minutes on two cores."""
-  return experiment().vary(
-    "shapes",
-    {
-      "data": data.Shapes(image_size=32, length=48, examples=20_000, heldout=512),
-      "model.vocab_size": 257,
-      "model.max_length": 48,
-      "model.image_size": 32,
-      "model.patch": 8,
-      "model.embedding": 64,
-      "model.image_width": 64,
-      "model.image_depth": 3,
-      "model.image_heads": 2,
-      "model.text_width": 64,
-      "model.text_depth": 2,
-      "model.text_heads": 2,
-      "model.dtype": "float32",
-      "optimizer.learning_rate.peak": 2e-3,
-      "optimizer.learning_rate.warmup": 20,
-      "optimizer.weight_decay": 0.05,
-      "steps": steps,
-      "batch_size": batch,
-      "evals.heldout.batch_size": 128,
-      "evals.heldout.batches": None,
-      "evals.health.batch_size": 128,
-    },
-  )
+  return experiment().vary("shapes", {**SMALL, "steps": steps, "batch_size": batch})
 
 
 def smoke():
   """The same, small enough for a laptop: seconds."""
-  return shapes(steps=60, batch=32).vary(
-    "smoke",
-    {
-      "model.image_depth": 1,
-      "model.text_depth": 1,
-      "model.image_width": 32,
-      "model.text_width": 32,
-      "data.heldout": 64,
-      "evals.heldout.batch_size": 32,
-      "evals.heldout.every": 30,
-      "evals.health.batch_size": 32,
-      "evals.health.every": 30,
-      "evals.retrieval.every": 30,
-    },
-  )
+  narrow = {"model.image_width": 32, "model.text_width": 32}
+  return shapes(steps=60, batch=32).vary("smoke", {**TINY, **narrow})

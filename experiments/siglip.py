@@ -25,6 +25,8 @@ chance) and a right caption among the first ten for 56 % of 512 pictures; clip.p
 same towers and as many pairs, is at 100 %.
 """
 
+import clip
+
 from research import Eval, Experiment, Retrieval, Sharding, data, models, objectives, optim
 
 SIZES = {  # patch; width, depth, heads and MLP of both towers
@@ -103,49 +105,11 @@ def shapes(steps=1_000, batch=128, bias=-2.71):
 
   The bias is for small batches, in which more than one pair in e^10 is right.
   """
-  return experiment().vary(
-    "shapes",
-    {
-      "data": data.Shapes(image_size=32, length=48, examples=20_000, heldout=512),
-      "model.vocab_size": 257,
-      "model.max_length": 48,
-      "model.image_size": 32,
-      "model.patch": 8,
-      "model.embedding": 64,
-      "model.image_width": 64,
-      "model.image_depth": 3,
-      "model.image_heads": 2,
-      "model.image_hidden": None,
-      "model.text_width": 64,
-      "model.text_depth": 2,
-      "model.text_heads": 2,
-      "model.text_hidden": None,
-      "model.bias": bias,
-      "model.dtype": "float32",
-      "optimizer.learning_rate.peak": 2e-3,
-      "optimizer.learning_rate.warmup": 20,
-      "optimizer.weight_decay": 0.05,
-      "steps": steps,
-      "batch_size": batch,
-      "evals.heldout.batch_size": 128,
-      "evals.heldout.batches": None,
-      "evals.health.batch_size": 128,
-    },
-  )
+  of_width = {"model.image_hidden": None, "model.text_hidden": None}
+  changes = {**clip.SMALL, **of_width, "model.bias": bias, "steps": steps, "batch_size": batch}
+  return experiment().vary("shapes", changes)
 
 
 def smoke():
   """The same, small enough for a laptop: seconds."""
-  return shapes(steps=60, batch=32).vary(
-    "smoke",
-    {
-      "model.image_depth": 1,
-      "model.text_depth": 1,
-      "data.heldout": 64,
-      "evals.heldout.batch_size": 32,
-      "evals.heldout.every": 30,
-      "evals.health.batch_size": 32,
-      "evals.health.every": 30,
-      "evals.retrieval.every": 30,
-    },
-  )
+  return shapes(steps=60, batch=32).vary("smoke", clip.TINY)
