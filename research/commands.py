@@ -107,8 +107,15 @@ def data(options) -> int:
   from research import data, load
 
   experiment = load.recipe(options.file, options.words).experiment()
-  page = Path("runs") / "data" / f"{experiment.name}.html"
-  data.preview(experiment.data, rows=options.rows, page=page)
+  told = data.preview(experiment.data, rows=options.rows)
+  example = experiment.data.example()
+  if "caption" in example and example["image"].ndim == 4:
+    from research.report import contact_sheet
+
+    page = Path("runs") / "data" / f"{experiment.name}.html"
+    sections = contact_sheet.of_dataset(experiment.data)
+    contact_sheet.write(page, experiment.name, told["facts"], sections)
+    print(f"pictures: {page}")
   return 0
 
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from research.data import reading, tables
+from research.data import images, reading, tables
 from research.data.bad_records import BadRecords
 from research.data.clean import clean
-from research.data.images import ENDINGS, Unreadable
+from research.data.images import Unreadable
 from research.data.paths import reach
 from research.errors import UserError, nearest
 
@@ -137,12 +137,7 @@ class Captioned:
     """Pictures in the folder that the table does not name."""
     home = self._home()
     named = {picture.name for picture in self.read(BadRecords(1.0))}
-    found = (
-      path.relative_to(home).as_posix()
-      for path in home.rglob("*")
-      if path.suffix.lower() in ENDINGS and path.is_file()
-    )
-    return sorted(name for name in found if name not in named)
+    return [name for name in images.in_folder(home) if name not in named]
 
   def _home(self) -> pathlib.Path:
     home = reach(self.folder).resolve()

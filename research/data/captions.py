@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +29,16 @@ def rows(
     row = np.concatenate([np.array(first, np.int32), ids[:longest], [vocabulary.end]])
     tokens[i, : len(row)], ends[i] = row, len(row) - 1
   return tokens, ends, cut
+
+
+def texts(vocabulary: Vocabulary, batch: Mapping[str, np.ndarray]) -> list[str]:
+  """The captions of a batch in words, without the token that may stand before each."""
+  names = set(vocabulary.special.values())
+  said = (tokens[:end] for tokens, end in zip(batch["caption"], batch["caption_end"]))
+  return [
+    vocabulary.decode(itertools.dropwhile(names.__contains__, map(int, tokens))).strip()
+    for tokens in said
+  ]
 
 
 def blank(image_size: int, length: int) -> dict[str, np.ndarray]:

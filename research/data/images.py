@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
 
@@ -16,6 +17,12 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 Contents = pathlib.Path | bytes | np.ndarray  # a file, what was in it, or pixels
+
+
+def in_folder(home: pathlib.Path) -> list[str]:
+  """The names of the pictures in a folder and the folders in it, in order."""
+  found = (path for path in home.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+  return sorted(path.relative_to(home).as_posix() for path in found)
 
 
 class Unreadable(Exception):
@@ -41,18 +48,9 @@ def read(contents: Contents, size: int, name: str = "") -> np.ndarray:
   import PIL.ImageOps
 
   name = name or str(contents if isinstance(contents, pathlib.Path) else "a picture")
-  try:
-    with _opened(contents) as image:
-      _check(image, name)
-      image.draft("RGB", (size, size))  # a JPEG is decoded at the next larger of its scales
-      upright = PIL.ImageOps.exif_transpose(image)
-      rgb = _rgb(upright)
-  except PIL.Image.DecompressionBombError as error:
-    raise UserError(f"{name}: {error}; leave it out, or make it smaller.") from None
-  except (Unreadable, UserError):
-    raise
-  except Exception as error:  # a decoder raises whatever the file makes of it
-    raise _unreadable(error, name) from None
+  with _opened(contents, name) as image:
+    image.draft("RGB", (size, size))  # a JPEG is decoded at the next larger of its scales
+    rgb = _rgb(PIL.ImageOps.exif_transpose(image))
   scale = size / min(rgb.size)
   shape = tuple(max(size, round(side * scale)) for side in rgb.size)
   if shape == rgb.size:
@@ -62,20 +60,28 @@ def read(contents: Contents, size: int, name: str = "") -> np.ndarray:
 
 def check(contents: Contents, name: str) -> None:
   """Raises what `read` would, as far as a picture's first bytes tell."""
+  with _opened(contents, name):
+    pass
+
+
+@contextlib.contextmanager
+def _opened(contents: Contents, name: str):
+  """The picture, not decoded yet; what goes wrong with it is told as `read` says."""
   import PIL.Image
 
   try:
-    with _opened(contents) as image:
+    with _image(contents) as image:
       _check(image, name)
+      yield image
   except PIL.Image.DecompressionBombError as error:
     raise UserError(f"{name}: {error}; leave it out, or make it smaller.") from None
   except (Unreadable, UserError):
     raise
-  except Exception as error:
+  except Exception as error:  # a decoder raises whatever the file makes of it
     raise _unreadable(error, name) from None
 
 
-def _opened(contents: Contents):
+def _image(contents: Contents):
   import PIL.Image
 
   if isinstance(contents, np.ndarray):

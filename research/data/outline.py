@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import pathlib
 import time
 from typing import Any
 
 import numpy as np
 
-from research.data import contact_sheet, pipeline
+from research.data import captions, pipeline
 from research.data.splits import SPLITS
 
 BATCHES = 50  # timed
@@ -22,17 +21,16 @@ def outline(
   batch_size: int,
   seed: int,
   width: int,
-  page: pathlib.Path | None,
   console,
 ) -> dict[str, Any]:
   """Prints the first `rows` examples that training would see, and returns the numbers beside them.
 
   Args:
     dataset: any; its tokens are read aloud where it prepares a vocabulary.
-    rows, batch_size, seed, width, page, console: as of `preview`.
+    rows, batch_size, seed, width, console: as of `preview`.
 
   Returns:
-    examples per split and per second, and the texts of the tokens.
+    examples per split and per second, the texts of the tokens, and the facts that were printed.
   """
   import rich.table
   import rich.text
@@ -51,7 +49,7 @@ def outline(
       _aloud(vocabulary, row[there]) for row, there in zip(first["tokens"], present)
     ]
   if "caption" in first and hasattr(dataset, "prepare"):
-    numbers["texts"] = contact_sheet.texts(dataset.prepare().vocabulary, first)
+    numbers["texts"] = captions.texts(dataset.prepare().vocabulary, first)
   for text in numbers["texts"]:
     console.print(rich.text.Text(text if len(text) <= width else f"{text[:width]} ..."))
     console.rule()
@@ -61,13 +59,10 @@ def outline(
     table.add_row(key, shape, str(x.dtype), f"{x.min():g}", f"{x.max():g}")
   console.print(table)
   sizes = ", ".join(f"{size:,} in {split}" for split, size in numbers["splits"].items())
-  facts = [f"{sizes}; {numbers['examples_per_second']:,.0f} examples per second"]
-  facts += [note] if (note := getattr(source, "note", "")) else []
-  for fact in facts:
+  numbers["facts"] = [f"{sizes}; {numbers['examples_per_second']:,.0f} examples per second"]
+  numbers["facts"] += [note] if (note := getattr(source, "note", "")) else []
+  for fact in numbers["facts"]:
     console.print(fact, highlight=False)
-  if page is not None and "image" in first and numbers["texts"]:
-    contact_sheet.write(page, page.stem, dataset, seed, facts)
-    console.print(f"pictures: {page}", highlight=False)
   return numbers
 
 

@@ -80,7 +80,7 @@ def _each(found: Iterable[Picture], use: Callable[[Picture], object], doing: str
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,  # Pillow frees the others
   ):
     # In parts, for `map` holds all results that nobody has taken yet.
-    parts = (part for part in _in_parts(found))
+    parts = _in_parts(found)
     yield from show(pair for part in parts for pair in zip(part, threads.map(one, part)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import pathlib
 import time
 from typing import Any
 
@@ -26,7 +25,6 @@ def preview(
   batch_size: int = 16,
   seed: int = 0,
   width: int = 400,
-  page: pathlib.Path | None = None,
   console=None,
 ) -> dict[str, Any]:
   """Prints the first `rows` rows that training would see, and returns the numbers beside them.
@@ -36,7 +34,6 @@ def preview(
     rows: to show, from the batches of `seed`.
     batch_size: of the batches that are timed.
     width: characters to show of each row.
-    page: to write of a dataset of pictures with captions; its name without .html is its title.
     console: a rich Console; None prints to the terminal.
 
   Returns:
@@ -48,7 +45,7 @@ def preview(
 
   console = console or rich.console.Console()
   if not isinstance(dataset, Text):
-    shown = {"rows": rows, "batch_size": batch_size, "seed": seed, "width": width, "page": page}
+    shown = {"rows": rows, "batch_size": batch_size, "seed": seed, "width": width}
     return outline(dataset, **shown, console=console)
   prepared = dataset.prepare()
   source = prepared.source("train")

@@ -3,7 +3,6 @@
 towers    a run, opened to encode pictures and texts
 index     the vectors of a folder of pictures, kept
 gallery   what a run finds in its own held-out pictures, for its report
-sheet     pictures on a page
 command   `research embed`, `search`, `classify`
 """
 

@@ -14,7 +14,8 @@ from research.data import reading
 from research.errors import UserError
 from research.matching.zero_shot import PLACE, check_names, check_templates, class_vectors
 from research.predict.written import Output
-from research.retrieve import index, sheet
+from research.report import contact_sheet
+from research.retrieve import index
 from research.retrieve.towers import Towers
 
 TOLD = 5  # pictures that cannot be read, one by one
@@ -67,13 +68,15 @@ def search(options: argparse.Namespace) -> int:
   for i in best:
     print(f"{scores_N[i]:.3f}  {found.names[i]}")
   path = options.output or towers.workdir / "search.html"
-  sheet.write(
-    path,
-    options.query,
+  fact = (
     f"the {len(best)} nearest of {len(found.names):,} pictures in {options.images}, by "
-    f"{towers.workdir} at step {towers.step}; their cosines",
-    [(found.home / found.names[i], found.names[i], f"{scores_N[i]:.3f}") for i in best],
+    f"{towers.workdir} at step {towers.step}; their cosines"
   )
+  cells = [
+    (contact_sheet.thumbnail(found.home / found.names[i]), found.names[i], f"{scores_N[i]:.3f}")
+    for i in best
+  ]
+  contact_sheet.write(path, options.query, [fact], [("", cells)])
   print(f"page: {path}")
   return 0
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from research import disk, record
+from research.data import captions
 from research.features import Features
 from research.matching import Retrieval, encoded, ranks
+from research.report import contact_sheet
 from research.report.gallery import FILE
-from research.retrieve import sheet
 from research.retrieve.towers import Towers
 
 PAIRS = 512  # that are searched
@@ -85,19 +86,15 @@ def gallery(towers: Towers, source: Any, found: encoded.Pairs) -> dict[str, Any]
 
 def _texts(towers: Towers, source: Any, found: encoded.Pairs) -> list[str]:
   """The captions in words, as the model read them."""
-  words = towers.words
   texts = []
   for first in range(0, len(found.first_text), encoded.ROWS):
     batch = source.take(found.first_text[first : first + encoded.ROWS], 0)
-    for tokens, end in zip(batch["caption"], batch["caption_end"]):
-      texts.append(
-        words.vocabulary.decode(tokens[int(words.start is not None) : int(end)].tolist())
-      )
+    texts += captions.texts(towers.words.vocabulary, batch)
   return texts
 
 
 def _thumbnail(source: Any, number: int) -> str:
-  return sheet.thumbnail(source.take(np.array([number]), 0)["image"][0])
+  return contact_sheet.thumbnail(source.take(np.array([number]), 0)["image"][0])
 
 
 def _best(scores: np.ndarray, count: int) -> list[int]:

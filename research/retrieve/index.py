@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from research.data import cache, progress
-from research.data.images import ENDINGS, Unreadable
+from research.data.images import ENDINGS, Unreadable, in_folder
 from research.data.paths import reach
 from research.errors import UserError
 from research.retrieve.towers import Towers
@@ -72,8 +72,7 @@ def pictures_in(home: Path) -> list[str]:
   """
   if not home.is_dir():
     raise UserError(f"--images {home} is no folder; give one with pictures.")
-  found = [path for path in home.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
-  names = sorted(path.relative_to(home).as_posix() for path in found)
+  names = in_folder(home)
   if not names:
     known = ", ".join(ENDINGS)
     raise UserError(f"--images {home} holds no pictures; their names end in {known}.")
