@@ -22,6 +22,7 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.guard import Statistics
 from research.nn import platform
+from research.placements import is_box, letters, placements
 from research.stacking import spell
 
 
@@ -109,7 +110,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
 
   with sharding.use(layout):
     abstract = jax.eval_shape(init)
-    placed = _placements(layout, abstract, jax.eval_shape(boxed))
+    placed = placements(layout, abstract, jax.eval_shape(boxed))
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed
   )
@@ -230,31 +231,6 @@ def _accumulate(gradient, params, batch, key, n):
   return jax.lax.scan(body, zeros, (pieces, keys))[0]
 
 
-def _placements(layout: sharding.Layout, state: TrainState, boxed: Any) -> TrainState:
-  """A sharding for every leaf: parameters by their letters, the rest as its parameter or whole."""
-
-  def by_letters(box):
-    return layout.sharding(_letters(box), nn.meta.unbox(box).shape)
-
-  placed = jax.tree.map(by_letters, boxed, is_leaf=_is_box)
-  of_param = {
-    path: (leaf.shape, place)
-    for (path, leaf), place in zip(
-      jax.tree_util.tree_leaves_with_path(state.params), jax.tree.leaves(placed), strict=True
-    )
-  }
-
-  def like_its_parameter(path, leaf):
-    """Moments carry their parameter's path at the end of their own."""
-    for start in range(len(path)):
-      shape, place = of_param.get(path[start:], (None, None))
-      if shape == leaf.shape:
-        return place
-    return layout.replicated
-
-  return jax.tree_util.tree_map_with_path(like_its_parameter, state)
-
-
 def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
   """The shapes of a global batch; no batch is consumed.
 
@@ -277,8 +253,8 @@ def parameters(
   """(name, letters, shape) of every parameter, as it is traced now; '.' is a nameless dimension."""
   boxed = jax.eval_shape(lambda batch: _initial(experiment, jax.random.key(0), batch), batch)
   return [
-    (spell(path), _letters(box), nn.meta.unbox(box).shape)
-    for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)
+    (spell(path), letters(box), nn.meta.unbox(box).shape)
+    for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box)
   ]
 
 
@@ -294,14 +270,6 @@ def _plain(experiment: Experiment) -> Callable[[Any], Any]:
 
 def _groups(experiment: Experiment) -> optim.Groups:
   return getattr(experiment.optimizer, "groups", optim.USUAL)
-
-
-def _letters(box: Any) -> tuple[str, ...]:
-  return tuple(name or "." for name in box.names) if _is_box(box) else (".",) * box.ndim
-
-
-def _is_box(leaf: Any) -> bool:
-  return isinstance(leaf, nn.meta.AxisMetadata)
 
 
 def tokens_of(batch: dict[str, jax.ShapeDtypeStruct]) -> int:

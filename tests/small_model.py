@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from research.metrics import Mean
 from research.nn.layers import Embed, project
-from research.nn.transformer import Stack
+from research.nn.stack import Stack
 
 
 class Layer(nn.Module):

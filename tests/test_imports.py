@@ -21,6 +21,7 @@ FLOORS = [
   {"checkpoint", "log", "generate", "skipped"},
   {"evaluate", "scores", "rouge", "answers", "screen"},
   {"bag_of_words", "matching", "flops", "fit", "microbatches", "warm_start"},
+  {"placements"},
   {"update", "looks"},
   {"train", "preflight"},
   {"load", "report"},
@@ -30,6 +31,7 @@ FLOORS = [
   {"merge", "retrieve"},
   {"bench"},
   {"commands"},
+  {"grammar"},
   {"cli"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}

@@ -16,7 +16,8 @@ from research.nn.cross_entropy import unembed
 from research.nn.layers import Dropout, Embed, Initializer, LayerNorm, project, weight
 from research.nn.masks import padding
 from research.nn.positions import LearnedPositions
-from research.nn.transformer import ACTIVATIONS, GATED, LAYERS, REMAT, Block, Stack
+from research.nn.stack import LAYERS, REMAT, Stack
+from research.nn.transformer import ACTIVATIONS, GATED, Block
 from research.sharding import constrain
 
 STANDARD_DEVIATION = 0.02  # of all initial weights, cut at two of them: the authors' code

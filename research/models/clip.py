@@ -16,8 +16,9 @@ from research.models.checks import DTYPES, divides, one_of, positive
 from research.models.vit import ViT
 from research.nn.layers import Embed, LayerNorm, project, weight
 from research.nn.positions import LearnedPositions
+from research.nn.stack import LAYERS, REMAT
 from research.nn.tower import climb, stack
-from research.nn.transformer import ACTIVATIONS, LAYERS, REMAT
+from research.nn.transformer import ACTIVATIONS
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the colours in its data, as its code has them
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)

@@ -17,16 +17,8 @@ from research.nn.history import History
 from research.nn.layers import Dropout, Embed
 from research.nn.positions import LearnedPositions
 from research.nn.rotary import Scaling
-from research.nn.transformer import (
-  ACTIVATIONS,
-  GATED,
-  LAYERS,
-  NORM_POSITIONS,
-  NORMS,
-  REMAT,
-  Block,
-  Stack,
-)
+from research.nn.stack import LAYERS, REMAT, Stack
+from research.nn.transformer import ACTIVATIONS, GATED, NORM_POSITIONS, NORMS, Block
 from research.sharding import constrain
 
 POSITIONS = ("learned", "rotary")

@@ -26,15 +26,8 @@ from research.nn.history import History
 from research.nn.layers import Dropout, Embed, weight
 from research.nn.masks import Mask, padding, positions_in_segments
 from research.nn.positions import LearnedPositions, RelativeBias, sinusoidal
-from research.nn.transformer import (
-  ACTIVATIONS,
-  LAYERS,
-  NORM_POSITIONS,
-  NORMS,
-  REMAT,
-  Block,
-  Stack,
-)
+from research.nn.stack import LAYERS, REMAT, Stack
+from research.nn.transformer import ACTIVATIONS, NORM_POSITIONS, NORMS, Block
 from research.sharding import constrain
 
 POSITIONS = ("sinusoidal", "learned", "relative")

@@ -10,8 +10,9 @@ from research.models.checks import DTYPES, divides, one_of, positive
 from research.nn.attention import Attention
 from research.nn.layers import LayerNorm, project, weight
 from research.nn.positions import LearnedPositions
+from research.nn.stack import LAYERS, REMAT
 from research.nn.tower import climb, stack
-from research.nn.transformer import ACTIVATIONS, LAYERS, MLP, REMAT
+from research.nn.transformer import ACTIVATIONS, MLP
 from research.sharding import gather
 
 POOLS = ("class", "mean", "attention")

@@ -7,7 +7,8 @@ from research.nn.masks import Mask, padding, show
 from research.nn.matmul import contract
 from research.nn.positions import LearnedPositions, RelativeBias, sinusoidal
 from research.nn.rotary import rotate
-from research.nn.transformer import MLP, Block, Stack
+from research.nn.stack import Stack
+from research.nn.transformer import MLP, Block
 
 __all__ = [
   "MLP",

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from research.nn.masks import Mask
-from research.nn.transformer import Block, Stack
+from research.nn.stack import Stack
+from research.nn.transformer import Block
 from research.sharding import active, constrain
 
 

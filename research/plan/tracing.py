@@ -22,7 +22,7 @@ from flax import linen as nn
 from research import flops, sharding, update
 from research.experiment import Experiment, override
 from research.nn import platform
-from research.nn.transformer import REMAT
+from research.nn.stack import REMAT
 from research.plan import collectives
 from research.plan.trace import Buffer, Trace
 from research.plan.traffic import Traffic

@@ -13,7 +13,7 @@ import numpy as np
 
 from research import sharding
 from research.experiment import Experiment
-from research.nn.transformer import LAYERS, REMAT
+from research.nn.stack import LAYERS, REMAT
 from research.verify.rows import (
   BROKEN,
   DOES_NOT_APPLY,
