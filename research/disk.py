@@ -15,15 +15,17 @@ def sync(path: Path) -> None:
     os.close(descriptor)
 
 
-def replace(path: Path, text: str) -> None:
-  """Writes `text` (UTF-8; a lone surrogate as JSON writes it) under a name, all of it or nothing.
+def replace(path: Path, contents: str | bytes) -> None:
+  """Writes a file, all of it or nothing; text in UTF-8, a lone surrogate as JSON writes it.
 
   Raises:
     OSError: what the disk refused; nothing has changed then.
   """
   temporary = path.with_name(f".{path.name}.new")
+  if isinstance(contents, str):
+    contents = contents.encode("utf-8", "backslashreplace")
   try:
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    temporary.write_bytes(contents)
     sync(temporary)
     temporary.replace(path)
   finally:

@@ -1,7 +1,7 @@
 """Glyphs with captions: "a bold italic serif greek small letter alpha in red on white".
 
-The characters of the fonts that matplotlib carries, drawn by Pillow, named by Unicode: 35,000 pairs
-of a character and a style, in 70 pairs of colours, on any machine and without a download. What is
+The characters of the fonts that matplotlib carries, drawn by Pillow, named by Unicode: 37,227 pairs
+of a character and a style, in 64 pairs of colours, on any machine and without a download. What is
 drawn, where, in which colours, and what is said of it are functions of (seed, epoch, example);
 only the shades of grey at the edges of the ink are FreeType's, and hang on its version.
 """

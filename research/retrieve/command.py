@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from research import disk
 from research.data import reading
 from research.errors import UserError
 from research.matching.zero_shot import PLACE, check_names, check_templates, class_vectors
@@ -45,7 +46,7 @@ def embed(options: argparse.Namespace) -> int:
   np.savez(written, names=np.array(names), vectors=vectors_NE)
   try:
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_bytes(written.getvalue())
+    disk.replace(options.output, written.getvalue())
   except OSError as error:
     raise UserError(f"--output {options.output} cannot be written ({error.strerror}).") from None
   print(f"{len(names):,} vectors of {vectors_NE.shape[1]} numbers in {options.output}")

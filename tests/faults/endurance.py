@@ -24,6 +24,7 @@ from .outcome import Outcome, Say, judged
 
 SAVES = 500
 STEPS = 2  # from save to save
+PAUSE = 2.0  # seconds after each save where all are made, which so takes 20 minutes
 GROWTH = 0.05
 NEWEST = 2  # steps that are kept
 
@@ -35,6 +36,7 @@ class Watch:
   Attributes:
     say: is told how far it is, of how much.
     page: where that is written.
+    pause: seconds that it then waits.
     every: steps.
     found: (bytes of resident memory, descriptors, threads) of each time.
   """
@@ -42,6 +44,7 @@ class Watch:
   say: Say
   of: int
   page: Any
+  pause: float = 0.0
   every: int = STEPS
   found: list[tuple[int, int, int]] = dataclasses.field(
     default_factory=list, init=False, compare=False
@@ -53,17 +56,18 @@ class Watch:
     self.found.append((pages * os.sysconf("SC_PAGE_SIZE"), *here))
     with contextlib.redirect_stderr(self.page):
       self.say(len(self.found), self.of)
+    time.sleep(self.pause)
     return [("", "")]
 
 
 def run(n: int | None, seed: int, say: Say) -> Outcome:
   """One run with `n` saves (500 by default), evaluated at every tenth of it; nothing is random."""
   os.environ.setdefault("XLA_FLAGS", QUICK)
-  saves = SAVES if n is None else n
+  saves, pause = (SAVES, PAUSE) if n is None else (n, 0.0)
   began = time.monotonic()
   with tempfile.TemporaryDirectory() as name:
     workdir = Path(name) / "run"
-    watch = _train(written(Path(name) / "text.txt"), workdir, saves, say)
+    watch = _train(written(Path(name) / "text.txt"), workdir, saves, pause, say)
     left = {path.name for path in (workdir / "checkpoints").iterdir()} - aftermath.BESIDE
   settled = watch.found[saves // 5 :]
   memory, descriptors, threads = zip(*settled)
@@ -95,12 +99,12 @@ def _more(counts: tuple[int, ...]) -> str:
   return f"they were {first} at least, and then {then}" if then > first else ""
 
 
-def _train(text: Path, workdir: Path, saves: int, say: Say) -> Watch:
+def _train(text: Path, workdir: Path, saves: int, pause: float, say: Say) -> Watch:
   from research import train
   from research.retention import Keep
   from tests import tiny_experiment
 
-  watch = Watch(say, saves, sys.stderr)
+  watch = Watch(say, saves, sys.stderr, pause)
   experiment = dataclasses.replace(
     tiny_experiment.experiment(str(text), STEPS * saves),
     samples=watch,
