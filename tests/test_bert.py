@@ -143,7 +143,14 @@ def on_one_device():
   return updated(Sharding({"data": 1}), 1)
 
 
-@pytest.mark.parametrize("name", [*PRESETS, "in pieces"])
+# What they split, others split as well: hsdp, fsdp_tp.
+SLOW = {"dp", "fsdp", "tp"}
+
+
+@pytest.mark.parametrize(
+  "name",
+  [*(pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in PRESETS), "in pieces"],
+)
 def test_every_mesh_updates_as_one_device(name, on_one_device):
   sharding = PRESETS.get(name, Sharding({"data": 1}))
   pieces = 1 if name in PRESETS else 2
