@@ -57,7 +57,7 @@ def test_no_golden_text_is_left_over():
   assert {p.stem for p in GOLDEN.glob("*.txt")} == {p.stem for p in FILES}
 
 
-# One of each kind that no other test runs as a whole; the others take their turn with the slow ones.
+# One of each kind that no other test runs as a whole; the others take turns with the slow ones.
 QUICK = {"clip", "names", "ngram", "transformer"}
 
 
