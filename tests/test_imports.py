@@ -18,7 +18,7 @@ FLOORS = [
   {"models", "objectives", "data", "optim"},
   {"lora"},
   {"experiment"},
-  {"checkpoint", "log", "generate", "skipped"},
+  {"arms", "checkpoint", "log", "generate", "skipped"},
   {"evaluate", "scores", "rouge", "answers", "screen"},
   {"bag_of_words", "matching", "flops", "fit", "microbatches", "warm_start"},
   {"placements"},
