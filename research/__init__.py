@@ -8,6 +8,7 @@ import importlib
 
 _HOME = {
   "Answered": "research.answers",
+  "Claim": "research.claims",
   "Eval": "research.evaluate",
   "Experiment": "research.experiment",
   "Features": "research.features",

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 # Floors from the ground up; a file may import from lower floors, and from its own package.
 FLOORS = [
   {"errors", "memory", "secrets", "disk", "watchdog"},
-  {"cluster", "guard", "init_from", "retention"},
-  {"distributed", "steps", "array_files"},
+  {"cluster", "guard", "init_from", "retention", "statistics"},
+  {"claims", "distributed", "steps", "array_files"},
   {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking", "diagnosis"},
   {"mesh"},
   {"nn", "feed"},
