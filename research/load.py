@@ -128,7 +128,9 @@ def functions(path: Path) -> dict[str, Callable[..., Any]]:
   spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module
-  sys.path.insert(0, str(path.resolve().parent))  # an ablation imports its base from its side
+  side = path.resolve().parent
+  # An ablation imports its base from its side, or from the folder above, whose names come last.
+  sys.path[:] = [str(side), *sys.path, str(side.parent)]
   try:
     spec.loader.exec_module(module)
   except (SyntaxError, UnicodeDecodeError) as error:
@@ -140,7 +142,8 @@ def functions(path: Path) -> dict[str, Callable[..., Any]]:
   except (Exception, SystemExit) as error:  # whatever the user's own file does is the user's
     raise _failed(error, path, "importing the file") from error
   finally:
-    sys.path.remove(str(path.resolve().parent))
+    sys.path.remove(str(side))
+    del sys.path[-1 - sys.path[::-1].index(str(side.parent))]
     if sys.exc_info()[0] is not None:
       sys.modules.pop(name, None)
   return _public(module)

@@ -1,6 +1,7 @@
 """From words on a command line to experiments, and to one clear line for every mistake."""
 
 import json
+import sys
 
 import pytest
 
@@ -53,6 +54,18 @@ def test_a_generator_yields_its_experiments(file):
   assert [e.name for e in made] == ["tested/seed_1", "tested/seed_2"]
   with pytest.raises(UserError, match="yields 2 experiments"):
     load.recipe(f"{file}:sweep").experiment()
+
+
+def test_an_ablation_imports_its_base_from_the_folder_above(file, tmp_path):
+  folder = tmp_path / "ablations"
+  folder.mkdir()
+  (folder / "ablated.py").write_text(
+    "import tested\n\ndef experiment():\n  return tested.experiment(width=8)\n"
+  )
+  before = list(sys.path)
+  made = load.recipe(str(folder / "ablated.py")).experiment()
+  assert made.model.width == 8 and sys.path == before
+  sys.modules.pop("tested")
 
 
 @pytest.mark.parametrize(
