@@ -110,6 +110,38 @@ def test_captions_and_pictures_are_a_function_of_seed_epoch_and_example(prepared
   assert pipeline.fingerprint(source) == pipeline.fingerprint(SMALL.source("train"))
 
 
+def test_characters_are_classes_in_styles_that_are_new(prepared):
+  classes = data.Characters(SMALL, "xyz5", draws=3)
+  source, styles = classes.source("styles"), prepared.source("styles")
+  batch = source.take(np.arange(len(source)), 0)
+  assert len(source) == 3 * 4 and sorted(batch["label"][:4]) == [0, 1, 2, 3]
+  known = {int(number): x.character for number, x in zip(styles.numbers, described(styles))}
+  for number, label in zip(batch["picture"], batch["label"]):
+    assert known[int(number)] == "xyz5"[label]
+  # Each is drawn again, and otherwise; alone as among others.
+  np.testing.assert_array_equal(batch["picture"][:4], batch["picture"][4:8])
+  assert (batch["image"][:4] != batch["image"][4:8]).any()
+  for name, x in source.take(np.array([9, 2]), 0).items():
+    np.testing.assert_array_equal(x, batch[name][[9, 2]])
+  blank = classes.example()
+  assert {k: (v.shape[1:], v.dtype) for k, v in blank.items()} == {
+    k: (v.shape[1:], v.dtype) for k, v in batch.items()
+  }
+
+
+@pytest.mark.parametrize(
+  ("fields", "said"),
+  [
+    ({"draws": 0}, "draws=0 shows nothing"),
+    ({"characters": "aba"}, "name each of them once"),
+    ({"characters": "\ue000"}, "has no glyph of"),
+  ],
+)
+def test_classes_that_are_none_are_said(fields, said):
+  with pytest.raises(UserError, match=said):
+    data.Characters(SMALL, **{"characters": "ab", **fields}).source("styles")
+
+
 def test_the_example_has_the_shapes_of_the_batch(prepared):
   batch = prepared.source("train").take(np.zeros(1, int), 0)
   assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {

@@ -140,6 +140,16 @@ def test_classes_are_the_mean_of_their_templates():
   assert measured["class_mean"].mean() == pytest.approx(np.mean(each))
 
 
+def test_pictures_of_one_number_are_drawn_together_for_the_interval():
+  label = np.arange(12, dtype=np.int32) % 3
+  images = unit(RANDOM.normal(size=(12, E)))
+  numbered = split(images, np.ones(12), label=label, picture=np.array([5, 5, 9] * 4, np.int32))
+  measured = ZeroShot(("ape", "bee", "cow"), rows=5).total(Towers(), PARAMS, numbered)
+  np.testing.assert_array_equal(measured["top_1"].groups, [0, 0, 1] * 4)
+  plain = split(images, np.ones(12), label=label)
+  assert ZeroShot(("ape", "bee", "cow")).total(Towers(), PARAMS, plain)["top_1"].groups is None
+
+
 def test_a_ridge_is_the_least_squares_whichever_system_is_solved():
   label = np.arange(30) % 3
   x = RANDOM.normal(size=(30, E)) + np.eye(3, E)[label]

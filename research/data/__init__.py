@@ -5,7 +5,8 @@ pairs        LineAligned, PairFiles, UnicodeNames
 tokenizers   Bytes, SentencePiece, HuggingFace, FromRun; `load_vocabulary` reads a run's
 splits       ByHash, Tail, Column
 datasets     Text, SentencePairs, Translations, SpanCorruption
-pictures     ImageText; of Captioned, CaptionedArray, CaptionedTFDS, WebDataset; Glyphs, Shapes
+pictures     ImageText; of Captioned, CaptionedArray, CaptionedTFDS, WebDataset; Glyphs, of which
+             Characters are classes; Shapes
 augmentation SquareCrop, ResizedCrop, Flip, Colour
 tasks        Labelled, Tagged, Questions, Summaries; of LabelledFile, CoNLL, SQuAD, SummaryFile,
              PythonLines, ...
@@ -19,6 +20,7 @@ from research.data.captioned_array import CaptionedArray
 from research.data.captioned_tfds import CaptionedTFDS
 from research.data.files import Files
 from research.data.from_run import FromRun
+from research.data.glyph_classes import Characters
 from research.data.glyphs import Glyphs
 from research.data.image_text import Column, ImageText
 from research.data.labelled import BERT_MARKS, Labelled, LabelledFile
@@ -53,6 +55,7 @@ __all__ = [
   "Captioned",
   "CaptionedArray",
   "CaptionedTFDS",
+  "Characters",
   "CoNLL",
   "Colour",
   "Column",

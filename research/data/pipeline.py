@@ -20,7 +20,7 @@ The keys of a batch, once and for all. Every value is a NumPy array with B rows 
   source_segments   (B, M) int32  number of the pair inside its row, as `segments` of the target
   source_positions  (B, M) int32  position inside the source
 
-  label   (B,) int32    of a text, or a pair of texts: its number; padding has none
+  label   (B,) int32    of a text, a pair of texts or a picture: its number; padding has none
   words   (B, L) int32  of a sentence: 1 + the number of the word that begins here, or 0
   tags    (B, L) int32  where a word begins: 0 outside, 2t - 1 begins an entity of type t = 1, 2,
                         ..., 2t goes on with it

@@ -170,8 +170,8 @@ def _both(probe: Any, model: Any, params: Any, dataset: Any, stopping: Callable[
     part = labelled(encoder, source, probe.examples, stopping)
     if part is None:
       return None
-    check_labels(part[1], probe.classes)
-    found.append(part)
+    check_labels(part.label_B, probe.classes)
+    found.append(part[:2])
   return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class ZeroShot:
   """How often a picture is nearest to the name of its class, put into words.
 
   A class is the mean of the vectors of its name in each template (section 3.1.4), made length 1.
-  For ties see `ranks`.
+  For ties see `ranks`. Intervals draw pictures again: those of one number, where they have one.
 
   Attributes:
     names: of the classes, in the order of their numbers.
@@ -63,12 +63,13 @@ class ZeroShot:
     found = labelled(encoder, source, self.examples, stopping)
     if found is None:
       return None
-    images_BE, label_B = found
+    label_B = found.label_B
     check_labels(label_B, len(self.names))
     pairs = np.stack([np.arange(len(label_B)), label_B], axis=1)
-    hits, chance = ranks.found(images_BE, classes_CE, pairs, self.nearest)
+    hits, chance = ranks.found(found.vectors_BE, classes_CE, pairs, self.nearest)
     top = {
-      f"top_{k}": Sample(hits[:, i], float(chance[:, i].mean())) for i, k in enumerate(self.nearest)
+      f"top_{k}": Sample(hits[:, i], float(chance[:, i].mean()), found.picture_B)
+      for i, k in enumerate(self.nearest)
     }
     right, there = np.bincount(label_B, hits[:, 0]), np.bincount(label_B)
     each = right[there > 0] / there[there > 0]
@@ -85,15 +86,29 @@ def class_vectors(
   return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
 
 
+class Labelled(NamedTuple):
+  """Pictures with classes.
+
+  Attributes:
+    vectors_BE: of the pictures.
+    label_B: the numbers of their classes.
+    picture_B: numbers from 0, the same of the same picture; None where the batches have none.
+  """
+
+  vectors_BE: np.ndarray
+  label_B: np.ndarray
+  picture_B: np.ndarray | None
+
+
 def labelled(
   encoder: encoded.Encoder, source: Any, limit: int | None, stopping: Callable[[], bool]
-) -> tuple[np.ndarray, np.ndarray] | None:
-  """The vectors (B, E) and the classes (B,) of the first pictures; None where stopped.
+) -> Labelled | None:
+  """The first pictures, encoded; None where stopped.
 
   Raises:
     UserError: the pictures have no classes.
   """
-  images, labels = [], []
+  images, labels, pictures = [], [], []
   for batch in encoded.batches(source, encoder.rows, limit):
     if "label" not in batch:
       raise UserError(
@@ -102,9 +117,12 @@ def labelled(
       )
     images.append(encoder.images(batch["image"]))
     labels.append(batch["label"])
+    pictures.append(batch.get("picture"))
     if stopping():
       return None
-  return np.concatenate(images), np.concatenate(labels).astype(np.int64)
+  numbered = pictures[0] is not None
+  picture_B = np.unique(np.concatenate(pictures), return_inverse=True)[1] if numbered else None
+  return Labelled(np.concatenate(images), np.concatenate(labels).astype(np.int64), picture_B)
 
 
 def check_names(names: Sequence[str], where: str = "names") -> None:
