@@ -24,16 +24,23 @@ def arguments(function):
 
 
 def described(path):
-  """The flattened text of every function of an experiment file, `smoke` aside."""
+  """The flattened text of every function of an experiment file, `smoke` aside.
+
+  Of several experiments of a function the first is written out, of the others what differs from it.
+  """
   texts = []
   for name, function in load.functions(path).items():
     signature = inspect.signature(function)
     if name == "smoke" or name not in contract(path):
       continue
     del signature
+    first = {}
     for made in load.Recipe(path, name, arguments(function), {}).experiments():
-      lines = [f"{key}: {text}" for key, text in made.describe().items()]
+      told = made.describe()
+      lines = [f"{key}: {text}" for key, text in told.items() if first.get(key) != text]
+      lines += [f"{key}: -" for key in first if key not in told]
       texts.append(f"[{name}] {made.name}\n" + "\n".join(lines) + "\n")
+      first = first or told
   return "\n".join(texts).replace(str(ROOT), "")
 
 
