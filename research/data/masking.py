@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-MASKED, RANDOM = 0.8, 0.1  # the rest stays
+MASKED, RANDOM = 0.8, 0.1  # the paper's; the rest stays
 
 Unit = Literal["tokens", "words"]
 
@@ -30,6 +30,8 @@ def mask(
   stands_for: int,
   vocab_size: int,
   continues_BL: np.ndarray | None = None,
+  masked: float = MASKED,
+  random: float = RANDOM,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Chooses `counts` tokens of every row, and hides them.
 
@@ -43,6 +45,8 @@ def mask(
     vocab_size: of random tokens.
     continues_BL: tokens that are chosen with the one before them, or not at all. A word that
       would be one too many for its row is not chosen, and the row has fewer predictions.
+    masked, random: shares of the chosen tokens that become the mask, and a random token; the rest
+      stays.
 
   Returns:
     The rows with their tokens hidden (B, L); the places of these in ascending order (B, T), zero
@@ -69,8 +73,8 @@ def mask(
   chosen_BL = (last_rank_BL < counts_B[:, None]) & free_BL
 
   fresh_BL = (word_BL * vocab_size).astype(tokens_BL.dtype)
-  hidden_BL = np.where(fate_BL < MASKED, stands_for, fresh_BL)
-  hidden_BL = np.where(fate_BL < MASKED + RANDOM, hidden_BL, tokens_BL)
+  hidden_BL = np.where(fate_BL < masked, stands_for, fresh_BL)
+  hidden_BL = np.where(fate_BL < masked + random, hidden_BL, tokens_BL)
   places_BT = np.sort(np.where(chosen_BL, columns_L, L), axis=1)[:, :room]
   there_BT = places_BT < L
   places_BT = np.where(there_BT, places_BT, 0)

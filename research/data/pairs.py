@@ -87,6 +87,8 @@ class Pairs:
       stands_for=self._mask,
       vocab_size=self._vocab_size,
       continues_BL=None if self._continues is None else self._continues[tokens_BL],
+      masked=dataset.masked,
+      random=dataset.random,
     )
     batch = {
       "tokens": hidden_BL * present_BL,

@@ -38,6 +38,8 @@ class SentencePairs:
     rate: share of a row's tokens that are predicted.
     short: share of the rows that are shorter than they could be.
     unit: what is masked: single "tokens", or whole "words".
+    masked, random: shares of the predicted tokens that become the mask, and a random token; the
+      rest stays as it is (appendix C.2 of the paper tries others).
     split, limit, duplicates: as of `Text`.
     seed: of pairs and masks.
   """
@@ -48,6 +50,8 @@ class SentencePairs:
   rate: float
   short: float
   unit: masking.Unit = "tokens"
+  masked: float = masking.MASKED
+  random: float = masking.RANDOM
   split: ByHash | Tail = ByHash(heldout=0.05)  # noqa: RUF009 (frozen)
   limit: int | None = None
   duplicates: Literal["dropped", "kept"] = "dropped"
@@ -62,6 +66,11 @@ class SentencePairs:
       raise UserError(f"short={self.short} is a share of the rows; choose one from 0 to 1")
     if self.unit not in ("tokens", "words"):
       raise UserError(f"unit={self.unit!r} is neither 'tokens' nor 'words'")
+    if min(self.masked, self.random) < 0 or self.masked + self.random > 1:
+      raise UserError(
+        f"masked={self.masked} and random={self.random} are shares of the predicted tokens; choose "
+        "two from 0 on that are 1 at most together"
+      )
     corpus.check(self)
 
   def prepare(self) -> corpus.Prepared:
