@@ -44,29 +44,19 @@ def _named(experiments: list, name: str | None) -> list:
 
 
 def _run_one(recipe, experiment, workdir: Path) -> int:
-  from research import distributed, lock, preflight, record
+  from research import distributed, report
+  from research.attempt import attempt
 
-  record.check_name(experiment)
-  with distributed.together("checking the experiment"):
-    preflight.together(experiment)
-  with lock.alone_in(workdir):
-    with distributed.together("opening the run folder"):
-      if distributed.first():
-        record.remember(workdir, recipe, experiment)
-    from research import report
-    from research.fit import fit
-    from research.train import train
-
-    finished = (fit if experiment.optimizer is None else train)(experiment, workdir)
-    with distributed.together("writing the report"):
-      if distributed.first():
-        if finished.complete:
-          _gallery(experiment, workdir)
-        page = report.write(workdir)
-        for name, values in finished.evaluations.items():
-          shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
-          print(f"{experiment.name} {name} at step {finished.step}: {shown}")
-        print(f"report: {page}")
+  finished = attempt(recipe, experiment, workdir)
+  with distributed.together("writing the report"):
+    if distributed.first():
+      if finished.complete:
+        _gallery(experiment, workdir)
+      page = report.write(workdir)
+      for name, values in finished.evaluations.items():
+        shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+        print(f"{experiment.name} {name} at step {finished.step}: {shown}")
+      print(f"report: {page}")
   return 0 if finished.complete else PREEMPTED
 
 
@@ -219,6 +209,21 @@ def export(options) -> int:
   runs.export_run(options.workdir, options.path)
   print(f"{options.path} is what transformers loads")
   return 0
+
+
+def compare(options) -> int:
+  if not options.step:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # shapes wake no accelerator that is here
+  from research.compare import compare
+
+  sides = options.first, options.second
+  return compare(*sides, devices=options.devices, step=options.step, most=options.most)
+
+
+def runs(options) -> int:
+  from research.ledger import listing
+
+  return listing.show(options.folder, options.where, options.sort, options.csv)
 
 
 def pin(options) -> int:

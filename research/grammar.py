@@ -201,6 +201,45 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
   )
   report.add_argument("workdir", type=Path)
 
+  compare = command(
+    "compare",
+    commands.compare,
+    "What differs between two experiments, or two runs: fields, parameters, costs, the program.",
+    'A side is a run folder, or in quotes what follows `research run`: "experiments/gpt2.py '
+    'size=xl"; of several experiments "FILE --only NAME". Exit codes, as of diff: 0 the same, 1 '
+    "they differ, 2 your mistake.",
+  )
+  compare.add_argument("first", metavar="A", help="run folder, or file with its words in quotes")
+  compare.add_argument("second", metavar="B", help="the same of the other side")
+  compare.add_argument("--devices", type=_count, help="of the mesh that places the parameters")
+  compare.add_argument(
+    "--step",
+    action="store_true",
+    help="also the first step at which they part: of two runs by their logs and checkpoints, of "
+    "two files by training both here",
+  )
+  compare.add_argument(
+    "--most", type=_count, default=8, metavar="N", help="steps to train two files (default: 8)"
+  )
+
+  runs = command(
+    "runs",
+    commands.runs,
+    "List the runs of a folder: what they are, where they stand, what they came to.",
+    "Names are those of evaluations (heldout.loss), of fields (model.width), and state, error, "
+    "step, seconds, identity, code, data, host, ...: the first line of --csv has them all.",
+  )
+  runs.add_argument("folder", type=Path, help="of a sweep, or any above several runs")
+  runs.add_argument(
+    "--where",
+    action="append",
+    default=[],
+    metavar="NAME<VALUE",
+    help="only these; also <= > >= = != ~ (contains); may be repeated",
+  )
+  runs.add_argument("--sort", metavar="NAME", help="the least first (default: by folder)")
+  runs.add_argument("--csv", action="store_true", help="everything, as CSV")
+
   pin = command(
     "pin",
     commands.pin,

@@ -58,7 +58,7 @@ class Program:
   Attributes:
     layout: mesh and letter rules.
     abstract: the state's shapes, dtypes and shardings; no array stands behind it.
-    init: () -> TrainState, placed as `abstract` says.
+    init: () -> TrainState, placed as `abstract` says; of another seed see `seeded`.
     begin: params -> TrainState before the first update; the params are donated.
     step: (TrainState, batch) -> (TrainState, Metrics); the state is donated.
     measures: by name of an evaluation in batches, (params, batch) -> Metrics.
@@ -74,6 +74,10 @@ class Program:
   measures: dict[str, Callable[[Any, Any], metrics.Metrics]]
   plain: Callable[[Any], Any]
   place: Callable[..., Any]
+
+  def seeded(self, seed: int) -> Program:
+    """The same program with the initial values of another seed; nothing is compiled again."""
+    return dataclasses.replace(self, init=functools.partial(self.init.func, seed_words(seed)))
 
 
 def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Program:
@@ -95,21 +99,23 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
     )
   transformation = experiment.optimizer.build(experiment.steps)
 
-  def boxed():
+  words = seed_words(experiment.seed)
+
+  def boxed(words=words):
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
-    return _initial(experiment, jax.random.key(experiment.seed), zeros)
+    return _initial(experiment, jax.random.wrap_key_data(words), zeros)
 
   def begin(params) -> TrainState:
     average = None if experiment.average is None else jax.tree.map(jnp.copy, params)
     opt_state, guard = transformation.init(params), experiment.guard.start()
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average, guard)
 
-  def init() -> TrainState:
+  def init(words) -> TrainState:
     # From here on parameters are plain arrays in plain dicts; the letters stay in the shardings.
-    return begin(nn.meta.unbox(boxed()))
+    return begin(nn.meta.unbox(boxed(words)))
 
   with sharding.use(layout):
-    abstract = jax.eval_shape(init)
+    abstract = jax.eval_shape(init, words)
     placed = placements(layout, abstract, jax.eval_shape(boxed))
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed
@@ -133,7 +139,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
   return Program(
     layout=layout,
     abstract=abstract,
-    init=jax.jit(traced(init), out_shardings=placed),
+    init=functools.partial(jax.jit(traced(init), out_shardings=placed), words),
     begin=jax.jit(traced(begin), out_shardings=placed, donate_argnums=0),
     step=jit(
       traced(functools.partial(train_step, experiment, transformation)),
@@ -161,32 +167,18 @@ def train_step(
   transformation: optax.GradientTransformation,
   state: TrainState,
   batch: dict[str, jax.Array],
+  key: jax.Array | None = None,
 ) -> tuple[TrainState, metrics.Metrics]:
   """One update: the gradient of the batch's mean loss, however many microbatches it comes in.
 
-  Where the experiment's guard says so, nothing changes but the step, and "skipped" is 1.
+  Where the experiment's guard says so, nothing changes but the step, and "skipped" is 1. `key` is
+  that of the seed; None for the experiment's own.
   """
-  key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
-  objective, n = experiment.objective, experiment.microbatches
-  if n > 1 and getattr(objective, "cut", None):  # a loss that compares examples does not add up
-    objective, n = objective.cut(n), 1
-  score, plain = nn.apply(objective, experiment.model), _plain(experiment)
+  grads, measured = gradient(
+    experiment, state.params, batch, randomness(experiment, state.step, key)
+  )
   groups = _groups(experiment)
-  trained = groups.trained(state.params)
-
-  def total_loss(trained, batch, key):
-    params = plain(optim.merge(trained, state.params))
-    measured = score({"params": params}, batch, rngs={"dropout": key})
-    return measured["loss"].total, measured
-
-  gradient = jax.grad(total_loss, has_aux=True)
-  if n == 1:
-    grads, measured = gradient(trained, batch, key)
-  else:
-    grads, measured = _accumulate(gradient, trained, batch, key, n)
   weight = measured["loss"].weight
-  grads = jax.tree.map(lambda g: g / (weight + (weight == 0)), grads)
-
   zeros = jax.tree.map(jnp.zeros_like, state.params)
   updates, opt_state = transformation.update(
     optim.merge(grads, zeros), state.opt_state, state.params
@@ -217,18 +209,60 @@ def train_step(
   return TrainState(state.step + 1, params, opt_state, average, guard), measured
 
 
+def gradient(
+  experiment: Experiment, params: Any, batch: dict[str, jax.Array], key: jax.Array
+) -> tuple[Any, metrics.Metrics]:
+  """Of a batch's mean loss by what is trained, None in the place of the frozen; and its Metrics."""
+  objective, n = experiment.objective, experiment.microbatches
+  if n > 1 and getattr(objective, "cut", None):  # a loss that compares examples does not add up
+    objective, n = objective.cut(n), 1
+  score, plain = nn.apply(objective, experiment.model), _plain(experiment)
+  trained = _groups(experiment).trained(params)
+
+  def total_loss(trained, batch, key):
+    known = plain(optim.merge(trained, params))
+    measured = score({"params": known}, batch, rngs={"dropout": key})
+    return measured["loss"].total, measured
+
+  of_totals = jax.grad(total_loss, has_aux=True)
+  if n == 1:
+    grads, measured = of_totals(trained, batch, key)
+  else:
+    grads, measured = _accumulate(of_totals, trained, batch, key, n)
+  weight = measured["loss"].weight
+  return jax.tree.map(lambda g: g / (weight + (weight == 0)), grads), measured
+
+
+def randomness(experiment: Experiment, step: jax.Array, key: jax.Array | None = None) -> jax.Array:
+  """The key of update `step`, counted from 0; `key` is that of the seed, where it is another."""
+  return jax.random.fold_in(jax.random.key(experiment.seed) if key is None else key, step)
+
+
+def seed_words(seed: int) -> np.ndarray:
+  """A seed as the words of its key, which a program can be given while it runs."""
+  return np.asarray(jax.random.key_data(jax.random.key(seed)))
+
+
+def pieces(batch: Any, key: jax.Array, n: int) -> tuple[Any, jax.Array]:
+  """The n microbatches of a batch with their keys, both stacked: row r is in the (r mod n)-th.
+
+  So each device keeps its own examples.
+  """
+  cut = jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), batch)
+  return cut, jax.random.split(key, n)
+
+
 def _accumulate(gradient, params, batch, key, n):
-  """Sums gradients and totals over n microbatches; each device keeps its own examples."""
-  pieces = jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), batch)
-  keys = jax.random.split(key, n)
+  """Sums gradients and totals over n microbatches."""
+  stacked = pieces(batch, key, n)
 
   def body(carry, piece):
     return jax.tree.map(jnp.add, carry, gradient(params, *piece)), None
 
-  first = jax.tree.map(lambda x: x[0], (pieces, keys))
+  first = jax.tree.map(lambda x: x[0], stacked)
   shapes = jax.eval_shape(gradient, params, *first)
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return jax.lax.scan(body, zeros, (pieces, keys))[0]
+  return jax.lax.scan(body, zeros, stacked)[0]
 
 
 def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
