@@ -53,6 +53,23 @@ def test_rows_are_start_text_end_with_the_number_of_their_label(tmp_path, words)
   }
 
 
+def test_fewer_records_are_a_part_of_more_and_another_draw_is_another_part(tmp_path):
+  def kept(limit, draw=0):
+    dataset = data.Labelled(
+      table(tmp_path / "a.csv", TEXTS),
+      data.Bytes(),
+      24,
+      split=FEW,
+      limit=limit,
+      draw=draw,
+      marks=(None,) * 3,
+    )
+    return {record["texts"][0] for record in dataset.prepare().records("train")}
+
+  assert len(kept(10)) == 10 and kept(10) < kept(20) and kept(10, 3) < kept(20, 3)
+  assert kept(10) != kept(10, 3) != kept(10, 4)
+
+
 @pytest.mark.parametrize("ending", ["tsv", "jsonl"])
 def test_other_tables_give_the_same_records(tmp_path, ending):
   path = tmp_path / f"a.{ending}"

@@ -19,6 +19,7 @@ DECODER = models.GPT(vocab_size=V, max_length=L, width=16, depth=1, heads=2)
 TASKS = {
   "label": (models.Classifier(BODY, 3, dropout=0.1), objectives.Label(label_smoothing=0.1)),
   "scores": (models.Classifier(BODY, 3), objectives.LabelScores()),
+  "mean": (models.Classifier(BODY, 3, pooling="mean"), objectives.LabelScores()),
   "tags": (models.Tagger(BODY, 5), objectives.Tags()),
   "span": (models.Reader(BODY), objectives.Span()),
   "decoder": (models.GPTClassifier(DECODER, 3), objectives.LabelAndNextToken()),
@@ -52,7 +53,7 @@ def measured(name, batch, seed=1):
   return jax.jit(nn.apply(objective, model))(nn.meta.unbox(params), batch)
 
 
-@pytest.mark.parametrize("name", ["scores", "tags", "span", "decoder"])
+@pytest.mark.parametrize("name", ["scores", "mean", "tags", "span", "decoder"])
 def test_padding_changes_nothing(name):
   batch = rows(4)
   more = {k: np.pad(x, [(0, 3)] + [(0, 0)] * (x.ndim - 1)) for k, x in batch.items()}
@@ -60,6 +61,22 @@ def test_padding_changes_nothing(name):
   few, many = (means(measured(name, some)) for some in (batch, more))
   for key, x in few.items():
     np.testing.assert_allclose(many[key], x, rtol=1e-4, err_msg=key)
+
+
+def test_mean_pooling_is_of_the_states_that_are_no_padding():
+  model, objective = TASKS["mean"]
+  batch = rows(4)
+  params = nn.meta.unbox(nn.init(objective, model)(jax.random.key(1), batch))["params"]
+  params["head"]["bias"] = jnp.arange(3.0)
+  states = BODY.apply(
+    {"params": params["body"]}, batch["tokens"], batch["segments"], method="encode"
+  )
+  want = [
+    x[there].mean(axis=0) @ params["head"]["kernel"] + params["head"]["bias"]
+    for x, there in zip(np.asarray(states), batch["segments"] > 0)
+  ]
+  scores = model.apply({"params": params}, batch["tokens"], batch["segments"])
+  np.testing.assert_allclose(scores, want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["scores", "tags"])

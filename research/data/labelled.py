@@ -98,6 +98,7 @@ class Labelled:
     split: says which records are held out.
     limit: training records to keep, chosen by hash; None keeps all. The words of the tokenizer and
       the names of labels come from all of them.
+    draw: which ones `limit` keeps; another number chooses others.
     marks: the tokens at the start, between two texts and at the end, by name; None is end-of-text.
       In BERT they are [CLS], [SEP], [SEP]; GPT-1 has learned ones of its own.
   """
@@ -110,6 +111,7 @@ class Labelled:
   test: Records | None = None
   split: ByHash = ByHash(heldout=0.1)  # noqa: RUF009 (frozen)
   limit: int | None = None
+  draw: int = 0
   marks: tuple[str | None, str | None, str | None] = BERT_MARKS
 
   def __post_init__(self):

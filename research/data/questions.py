@@ -37,6 +37,7 @@ class Questions:
     split: says which questions are held out.
     limit: training questions to keep, chosen by hash; None keeps all. The words of the tokenizer
       come from all of them.
+    draw: which ones `limit` keeps; another number chooses others.
   """
 
   train: Records
@@ -48,6 +49,7 @@ class Questions:
   test: Records | None = None
   split: ByHash = ByHash(heldout=0.1)  # noqa: RUF009 (frozen)
   limit: int | None = None
+  draw: int = 0
 
   def __post_init__(self):
     task_rows.check(self)

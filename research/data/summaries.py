@@ -111,7 +111,7 @@ class Summaries:
     source_length: M, tokens of a text with its end-of-text; of longer ones the ends are cut.
     heldout, test: files of their own; without `heldout` the split takes it from `train`.
     split: says which records are held out.
-    limit: training records to keep, as of `Labelled`.
+    limit, draw: training records to keep, and which, as of `Labelled`.
   """
 
   train: Records
@@ -122,6 +122,7 @@ class Summaries:
   test: Records | None = None
   split: ByHash = ByHash(heldout=0.1)  # noqa: RUF009 (frozen)
   limit: int | None = None
+  draw: int = 0
 
   def __post_init__(self):
     task_rows.check(self)

@@ -105,6 +105,7 @@ class Tagged:
     split: says which sentences are held out.
     limit: training sentences to keep, chosen by hash; None keeps all. The words of the tokenizer
       and the names of labels come from all of them.
+    draw: which ones `limit` keeps; another number chooses others.
   """
 
   train: Records
@@ -115,6 +116,7 @@ class Tagged:
   test: Records | None = None
   split: ByHash = ByHash(heldout=0.1)  # noqa: RUF009 (frozen)
   limit: int | None = None
+  draw: int = 0
 
   def __post_init__(self):
     task_rows.check(self)

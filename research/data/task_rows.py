@@ -151,7 +151,7 @@ def prepare(
     if known is not None:
       known.save(folder / FILE)
     if task.limit is not None:
-      records[TRAIN] = _few(records[TRAIN], texts, task.limit)
+      records[TRAIN] = _few(records[TRAIN], texts, task)
     for split, some in records.items():
       with progress.line(f"tokenizing {split}"):
         arrays, note = rows(vocabulary, known, some)
@@ -211,14 +211,19 @@ def marks(vocabulary: Vocabulary, names: Sequence[str | None]) -> list[int]:
   return [vocabulary.end if name is None else vocabulary.special[name] for name in names]
 
 
-def _few(records: list[Record], texts: Callable[[Record], Sequence[str]], limit: int):
-  """At most `limit` records, chosen by their texts: fewer are a part of more."""
-  if limit > len(records):
+def _few(records: list[Record], texts: Callable[[Record], Sequence[str]], task: Any):
+  """`task.limit` records, chosen by their texts: fewer of a draw are a part of more of it."""
+  if task.limit > len(records):
     raise UserError(
-      f"limit={limit:,} is more than the {len(records):,} training records; leave it out"
+      f"limit={task.limit:,} is more than the {len(records):,} training records; leave it out"
     )
-  order = sorted(range(len(records)), key=lambda i: digest("\n".join(texts(records[i])))[8:])
-  return [records[i] for i in sorted(order[:limit])]
+
+  def place(i: int) -> bytes:
+    told = "\n".join([*texts(records[i]), *([str(task.draw)] if task.draw else [])])
+    return digest(told)[8:]
+
+  order = sorted(range(len(records)), key=place)
+  return [records[i] for i in sorted(order[: task.limit])]
 
 
 def _divided(

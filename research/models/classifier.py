@@ -1,6 +1,7 @@
 """A classifier of texts and pairs: an encoder, and a linear layer on its pooled vector.
 
-Devlin et al., 2018, section 4.1 and figure 4 (a, b): the pooled vector is that of [CLS].
+Devlin et al., 2018, section 4.1 and figure 4 (a, b): the pooled vector is that of [CLS]. The mean
+of all states serves better where [CLS] has learned nothing before (Reimers and Gurevych, 2019).
 """
 
 import flax.linen as nn
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from research.models.bert import STANDARD_DEVIATION
-from research.models.checks import positive
+from research.models.checks import one_of, positive
 from research.nn.layers import Dropout, project
+
+POOLINGS = ("first", "mean")
 
 
 class Classifier(nn.Module):
@@ -19,21 +22,25 @@ class Classifier(nn.Module):
     body: an encoder with `encode` and `pool`, such as `BERT`; its parameters are `body/...`.
     labels: how many there are.
     dropout: of the pooled vector, 0.1 in the paper's code.
+    pooling: "first", what the body pools from its first state; or the "mean" of all states.
   """
 
   body: nn.Module
   labels: int
   dropout: float = 0.0
+  pooling: str = "first"
 
   def setup(self):
     positive(self, "labels")
+    one_of(self, {"pooling": POOLINGS})
     self.drop = Dropout(self.dropout)
     init = nn.initializers.truncated_normal(STANDARD_DEVIATION)
     self.head = project("BE,EC->BC", C=self.labels, bias=True, init=init)
 
   def __call__(self, tokens_BL: Array, segments_BL: Array | None = None) -> Array:
     """Float32 logits of the labels, (B, C)."""
-    pooled_BE = self.body.pool(self.body.encode(tokens_BL, segments_BL))
+    x_BLD = self.body.encode(tokens_BL, segments_BL)
+    pooled_BE = self.body.pool(x_BLD) if self.pooling == "first" else _mean(x_BLD, segments_BL)
     return self.head(self.drop(pooled_BE)).astype(jnp.float32)
 
   @property
@@ -43,3 +50,13 @@ class Classifier(nn.Module):
   @property
   def max_length(self) -> int:
     return self.body.max_length
+
+
+def _mean(x_BLD: Array, segments_BL: Array | None) -> Array:
+  """Of the states that are no padding, summed in float32; zeros where a row has none."""
+  if segments_BL is None:
+    return jnp.mean(x_BLD, axis=1, dtype=jnp.float32).astype(x_BLD.dtype)
+  here_BL = (segments_BL > 0).astype(jnp.float32)
+  total_BD = jnp.einsum("BLD,BL->BD", x_BLD.astype(jnp.float32), here_BL)
+  count_B1 = jnp.maximum(here_BL.sum(axis=1, keepdims=True), 1)
+  return (total_BD / count_B1).astype(x_BLD.dtype)
