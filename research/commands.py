@@ -226,6 +226,12 @@ def runs(options) -> int:
   return listing.show(options.folder, options.where, options.sort, options.csv)
 
 
+def replay(options) -> int:
+  from research.replay import replay
+
+  return replay(options.workdir, options.step, options.most)
+
+
 def pin(options) -> int:
   from research.retention import Keep
   from research.steps import Steps

@@ -240,6 +240,21 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
   runs.add_argument("--sort", metavar="NAME", help="the least first (default: by folder)")
   runs.add_argument("--csv", action="store_true", help="everything, as CSV")
 
+  replay = command(
+    "replay",
+    commands.replay,
+    "Take one step of a run once more: its batch, and what each example did to the gradient.",
+    "The page stands in the run's folder, as replay-N.html. Nothing else there is changed.",
+  )
+  replay.add_argument("workdir", type=Path)
+  replay.add_argument("--step", type=int, required=True, metavar="N", help="the update, from 1")
+  replay.add_argument(
+    "--most",
+    type=int,
+    default=1000,
+    help="updates to take again from the checkpoint before it (default: 1000)",
+  )
+
   pin = command(
     "pin",
     commands.pin,
@@ -251,7 +266,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
   pin.add_argument("--release", action="store_true", help="let it go again")
 
   bench = command("bench", commands.bench, "Time training, decoding and checkpoints.")
-  kinds = ("train", "decode", "bert", "classify", "translate", "save")
+  kinds = ("train", "decode", "bert", "classify", "translate", "clip", "save")
   bench.add_argument("kind", nargs="?", default="train", choices=kinds)
   bench.add_argument("--rounds", type=_count, default=5, help="interleaved rounds (default: 5)")
   bench.add_argument("--size", default="mini", help="tiny, mini, small; minilm of a BERT")

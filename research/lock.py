@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,38 @@ def alone_in(workdir: Path) -> Iterator[None]:
     yield
 
 
+def holder(workdir: Path) -> str | None:
+  """Who is at work in a run folder, in words, or None.
+
+  It asks whoever keeps the locks, and not the file: of a process that was killed nothing is left.
+  On a file system without locks nobody is known.
+  """
+  try:
+    lock = os.open(Path(workdir) / FILE, os.O_RDONLY)
+  except OSError:
+    return None
+  try:
+    return None if _taken(lock, fcntl.LOCK_SH) else _named(lock)
+  finally:
+    os.close(lock)
+
+
+def _taken(lock: int, kind: int = fcntl.LOCK_EX, after: float = 0.0) -> bool:
+  """Whether the lock is ours now; True where there are none. Tried after so many seconds."""
+  time.sleep(after)
+  try:
+    fcntl.flock(lock, kind | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except OSError:  # a file system without locks
+    pass
+  return True
+
+
+def _named(lock: int) -> str:
+  return os.pread(lock, 200, 0).decode("utf-8", "replace") or "another process"
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
   try:
@@ -41,15 +74,11 @@ def _locked(path: Path) -> Iterator[None]:
       f"{path.parent} cannot be written: {error.strerror}; give another --workdir."
     ) from error
   try:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      who = os.read(lock, 200).decode("utf-8", "replace") or "another process"
+    if not (_taken(lock) or _taken(lock, after=0.1)):  # who only asks (`holder`) has it a moment
       raise UserError(
-        f"{path.parent} is in use by {who}; wait for it, end it, or give another --workdir."
-      ) from error
-    except OSError:  # a file system without locks
-      pass
+        f"{path.parent} is in use by {_named(lock)}; wait for it, end it, or give another "
+        "--workdir."
+      )
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     yield
