@@ -323,6 +323,29 @@ def test_of_several_columns_some_may_be_empty_and_none_may_be_mistaken(tmp_path)
     list(data.Captioned(**told, caption="nmae").read(BadRecords(0.0)))
 
 
+def test_a_caption_may_be_made_of_columns_and_lines_be_chosen_by_one(tmp_path):
+  rows = [
+    {"image": "a.png", "name": "fog", "words": ["cloud", "grey"], "kind": "sky", "old": False},
+    {"image": "b.png", "name": "sun", "words": [], "kind": "sky", "old": False},
+    {"image": "c.png", "name": "car", "words": ["red"], "kind": "thing", "old": True},
+  ]
+  (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  told = {
+    "table": f"{tmp_path}/x.jsonl",
+    "folder": str(tmp_path),
+    "caption": ("{name}: {words}", "name"),
+  }
+
+  def captions(**only):
+    source = data.Captioned(**told, **only)
+    return [x.captions for x in source.read(BadRecords(0.0))]
+
+  assert captions() == [("fog: cloud, grey", "fog"), ("sun",), ("car: red", "car")]
+  assert captions(only=(("kind", "sky"), ("old", False))) == captions()[:2]
+  with pytest.raises(UserError, match=r"names no pictures with kind='sea'"):
+    captions(only=(("kind", "sea"),))
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
   home = folder(tmp_path, count=30)

@@ -224,3 +224,16 @@ def test_a_picture_comes_once_however_many_captions_it_has():
   found = encoded.pairs_of(encoder, split(vectors[shown], said).source(""), None, lambda: False)
   assert len(found.images_PE) == 8 and len(found.texts_TE) == 18 and len(found.pairs) == 20
   np.testing.assert_array_equal(found.first_image, [0, 3, 5, 7, 10, 12, 14, 17])
+
+
+def test_of_several_captions_the_first_may_stand_for_all():
+  shown, said, vectors = pictures_with_captions()
+  encoder = encoded.Encoder(Towers(), PARAMS, 4)
+  source = split(vectors[shown], said).source("")
+  found = encoded.pairs_of(encoder, source, None, lambda: False, captions=1)
+  assert len(found.images_PE) == len(found.pairs) == 8
+  first = [int(np.flatnonzero(shown == picture)[0]) for picture in dict.fromkeys(shown.tolist())]
+  everything = source.take(np.arange(len(shown)), 0)
+  for picture, text in found.pairs:
+    want = encoder.texts(*(everything[k][[first[picture]]] for k in ("caption", "caption_end")))
+    np.testing.assert_allclose(found.texts_TE[text], want[0], rtol=1e-6)

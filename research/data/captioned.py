@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ from research.data.paths import reach
 from research.errors import UserError, nearest
 
 Names = str | tuple[str, ...]
+_COLUMN = re.compile(r"\{([^{}]+)\}")  # in a caption made of columns
 
 
 class Place(NamedTuple):
@@ -83,17 +85,21 @@ class Captioned:
     folder: that the table's files lie in. Both may lead through a tar or zip ("flickr.zip/images").
     image: the column with a picture's path in the folder.
     caption: the column or columns with captions, each of which may hold a list of them; of .jsonl
-      objects "names/en" is the field "en" of the object in "names".
+      objects "names/en" is the field "en" of the object in "names". "{name}: {keywords}" is one
+      caption made of columns, where none of them is empty; of a list all, with commas.
+    only: (column, value) pairs; lines in which a column holds something else are not read.
   """
 
   table: str
   folder: str
   image: str = "image"
   caption: Names = "caption"
+  only: tuple[tuple[str, Any], ...] = ()
 
   def fingerprint(self) -> str:
     """Of the table's contents, and of the sizes and dates of the files that it names."""
-    total = hashlib.blake2b(repr((self.image, self.caption)).encode(), digest_size=16)
+    told = (self.image, self.caption, self.only)
+    total = hashlib.blake2b(repr(told).encode(), digest_size=16)
     for picture in self.read(BadRecords(1.0)):
       total.update(repr(picture).encode())
       try:
@@ -111,7 +117,10 @@ class Captioned:
     home = self._home()
     files: dict[pathlib.Path, Picture] = {}
     captions = Captions(self.caption)
-    for row in rows(reach(self.table), needs(self.image, self.caption)):
+    columns = [column for column, _ in self.only]
+    for row in rows(reach(self.table), needs(self.image, self.caption, *columns)):
+      if not row.problem and any(field(row.cells, k) != value for k, value in self.only):
+        continue
       try:
         file = inside(home, row.where, one(row, self.image))
         said = captions.of(row)
@@ -126,7 +135,10 @@ class Captioned:
         files[file] = Picture(row.where, name, Place(str(file)), said, row.cells)
     captions.check()
     if not files and not bad.count:
-      raise UserError(f"{self.table} names no pictures; give a table with a line for each pair.")
+      which = f" with {' and '.join(f'{k}={v!r}' for k, v in self.only)}" if self.only else ""
+      raise UserError(
+        f"{self.table} names no pictures{which}; give a table with a line for each pair."
+      )
     yield from files.values()
 
   def load(self, place: Place) -> bytes:
@@ -157,7 +169,13 @@ def rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tables.Row]:
 
 
 def needs(*names: Names) -> list[str]:
-  """The columns that a table must have."""
+  """The columns that a table must have: those named, and those in the braces of a caption."""
+  return list(
+    dict.fromkeys(column for name in _each(names) for column in _COLUMN.findall(name) or [name])
+  )
+
+
+def _each(names: Sequence[Names]) -> list[str]:
   return [name for given in names for name in ((given,) if isinstance(given, str) else given)]
 
 
@@ -177,8 +195,9 @@ class Captions:
   """
 
   def __init__(self, names: Names):
-    self.names = needs(names)
-    self._unseen = set(self.names)
+    self.names = _each([names])
+    self._columns = needs(names)
+    self._unseen = set(self._columns)
     self._last: tables.Row | None = None
 
   def of(self, row: tables.Row) -> tuple[str, ...]:
@@ -194,8 +213,8 @@ class Captions:
     said = [clean(text) for name in self.names for text in _texts(row, name)]
     said = tuple(dict.fromkeys(text for text in said if text.strip()))
     if not said:
-      if all(field(row.cells, name) is None for name in self.names):
-        tables.text_of(row, self.names[0])  # which says what there is
+      if all(field(row.cells, column) is None for column in self._columns):
+        tables.text_of(row, self._columns[0])  # which says what there is
       columns = " and ".join(map(repr, self.names))
       raise UserError(f"{row.where}: {columns} is empty; every pair has a picture and a caption.")
     return said
@@ -211,6 +230,10 @@ class Captions:
 
 
 def _texts(row: tables.Row, name: str) -> list[str]:
+  if columns := _COLUMN.findall(name):
+    said = {column: ", ".join(_texts(row, column)) for column in columns}
+    filled = all(text.strip() for text in said.values())
+    return [_COLUMN.sub(lambda found: said[found[1]], name)] if filled else []
   found = field(row.cells, name)
   if found is None:
     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -91,13 +92,18 @@ class Pairs:
 
 
 def pairs_of(
-  encoder: Encoder, source: pipeline.Source, limit: int | None, stopping: Callable[[], bool]
+  encoder: Encoder,
+  source: pipeline.Source,
+  limit: int | None,
+  stopping: Callable[[], bool],
+  captions: int | None = None,
 ) -> Pairs | None:
   """Encodes the first pairs of a source, up to `limit`; None where `stopping` says so.
 
   A picture is known by its number, where batches have "picture", or else by its pixels; a caption
   by its tokens. So one with several captions is one picture, and captions that say the same are one
-  caption, whichever pictures they are said of.
+  caption, whichever pictures they are said of. Of each picture's captions only the first `captions`
+  stay, or all of them.
   """
   pictures, texts = _Distinct(), _Distinct()
   images_PE, texts_TE, pairs = [], [], []
@@ -114,13 +120,27 @@ def pairs_of(
     pairs.append(np.stack([image_B, text_B], axis=1))
     if stopping():
       return None
+  kept = _first(np.concatenate(pairs), captions)
+  used, text_of_pair = np.unique(kept[:, 1], return_inverse=True)
   return Pairs(
     np.concatenate(images_PE),
-    np.concatenate(texts_TE),
-    np.unique(np.concatenate(pairs), axis=0),
+    np.concatenate(texts_TE)[used],
+    np.unique(np.stack([kept[:, 0], text_of_pair], axis=1), axis=0),
     np.array(pictures.firsts),
-    np.array(texts.firsts),
+    np.array(texts.firsts)[used],
   )
+
+
+def _first(pairs: np.ndarray, captions: int | None) -> np.ndarray:
+  """The pairs, in their order, of which no more than `captions` have the same picture."""
+  if captions is None:
+    return pairs
+  had = collections.Counter[int]()
+  kept = []
+  for picture, _ in pairs.tolist():
+    had[picture] += 1
+    kept.append(had[picture] <= captions)
+  return pairs[kept]
 
 
 def batches(source: pipeline.Source, rows: int, limit: int | None) -> Iterator[pipeline.Batch]:

@@ -24,6 +24,7 @@ class Retrieval:
   Attributes:
     nearest: the numbers k.
     pairs: of the split, from the first on; None for all.
+    captions: of each picture, from the first on; None for all.
     every: steps between evaluations; None for a tenth of the run. The end is always evaluated.
     split: of the dataset.
     rows: that are encoded at a time.
@@ -31,13 +32,14 @@ class Retrieval:
 
   nearest: tuple[int, ...] = (1, 5, 10)
   pairs: int | None = None
+  captions: int | None = None
   every: int | None = None
   split: str = "heldout"
   rows: int = encoded.ROWS
 
   def __post_init__(self):
     check_nearest(self.nearest)
-    for field in ("pairs", "rows"):
+    for field in ("pairs", "captions", "rows"):
       if (value := getattr(self, field)) is not None and value < 1:
         raise UserError(f"{field}={value} finds nothing; choose at least 1.")
 
@@ -53,7 +55,8 @@ class Retrieval:
       stopping: asked after every few rows; where it says yes, the result is None.
     """
     encoder = encoded.Encoder(model, params, self.rows)
-    pairs = encoded.pairs_of(encoder, dataset.source(self.split), self.pairs, stopping)
+    source = dataset.source(self.split)
+    pairs = encoded.pairs_of(encoder, source, self.pairs, stopping, self.captions)
     return None if pairs is None else measured(pairs, self.nearest)
 
 
