@@ -17,23 +17,26 @@ def run(options) -> int:
   from research import cluster, distributed, load
 
   recipe = load.recipe(options.file, options.words)
-  experiments = _named(recipe.experiments(), options.only)
+  programs = recipe.programs()
+  several = len([item for program in programs for item in program]) > 1 and not options.only
+  if options.only:
+    programs = [(item,) for item in _named(recipe.experiments(), options.only)]
   codes = []
   job = cluster.job(options.coordinator, options.processes, options.process)
   with distributed.joined(job):
-    for experiment in experiments:
-      workdir = options.workdir or Path("runs") / experiment.name
-      if options.workdir and len(experiments) > 1:
-        workdir = options.workdir / experiment.name
-      codes.append(_run_one(recipe, experiment, workdir))
+    for program in programs:
+      folder = None if several else options.workdir
+      above = options.workdir or Path("runs")
+      folders = {folder or above / experiment.name: experiment for experiment in program}
+      codes.append(_run(recipe, folders))
       if codes[-1] == PREEMPTED:
         break
   return max(codes)
 
 
-def _named(experiments: list, name: str | None) -> list:
-  """Those of this name, or all where none is given."""
-  found = [experiment for experiment in experiments if name in (None, experiment.name)]
+def _named(experiments: list, name: str) -> list:
+  """Those of this name."""
+  found = [experiment for experiment in experiments if name == experiment.name]
   if not found:
     names = [experiment.name for experiment in experiments]
     raise UserError(
@@ -43,21 +46,27 @@ def _named(experiments: list, name: str | None) -> list:
   return found
 
 
-def _run_one(recipe, experiment, workdir: Path) -> int:
+def _run(recipe, folders: dict) -> int:
+  """The experiments of one program, one of which may fail by itself."""
   from research import distributed, report
-  from research.attempt import attempt
+  from research.attempt import attempt_together
 
-  finished = attempt(recipe, experiment, workdir)
+  ended = attempt_together(recipe, folders)
   with distributed.together("writing the report"):
-    if distributed.first():
-      if finished.complete:
-        _gallery(experiment, workdir)
-      page = report.write(workdir)
-      for name, values in finished.evaluations.items():
-        shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
-        print(f"{experiment.name} {name} at step {finished.step}: {shown}")
-      print(f"report: {page}")
-  return 0 if finished.complete else PREEMPTED
+    for (workdir, experiment), finished in zip(folders.items(), ended, strict=True):
+      if distributed.first():
+        if finished.complete:
+          _gallery(experiment, workdir)
+        page = report.write(workdir)
+        for name, values in finished.evaluations.items():
+          shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+          print(f"{experiment.name} {name} at step {finished.step}: {shown}")
+        print(f"report: {page}")
+  for experiment, finished in zip(folders.values(), ended, strict=True):
+    if finished.error is not None:
+      who = f"{experiment.name}: " if len(folders) > 1 else ""
+      raise type(finished.error)(f"{who}{finished.error}") from finished.error
+  return 0 if all(finished.complete for finished in ended) else PREEMPTED
 
 
 def _gallery(experiment, workdir: Path) -> None:
@@ -218,6 +227,12 @@ def compare(options) -> int:
 
   sides = options.first, options.second
   return compare(*sides, devices=options.devices, step=options.step, most=options.most)
+
+
+def sweep(options) -> int:
+  from research.sweep import command
+
+  return command.run(options)
 
 
 def runs(options) -> int:

@@ -138,15 +138,15 @@ def first(experiment: Experiment, file: Path) -> Entry:
 
 
 @contextlib.contextmanager
-def entered(workdir: Path, experiment: Experiment, file: Path) -> Iterator[Callable[[bool], None]]:
+def entered(workdir: Path, experiment: Experiment, file: Path) -> Iterator[Callable[..., None]]:
   """A run says in its folder that it runs, and at the end of the block how it ended.
 
   Yields:
-    What is to be called with whether the run is complete; without it, it was stopped. An error that
-    ends the block stands in the entry, in a line.
+    What is to be called with whether the run is complete, and the error that ended it if one did;
+    without it, it was stopped. An error that ends the block stands in the entry, in a line.
   """
   if not distributed.first():
-    yield lambda complete: None
+    yield lambda complete, error=None: None
     return
   entry, before = first(experiment, file), read(workdir)
   if before is not None and before.identity == entry.identity:
@@ -158,9 +158,11 @@ def entered(workdir: Path, experiment: Experiment, file: Path) -> Iterator[Calla
   write(workdir, entry)
   state, line = STOPPED, ""
 
-  def ended(complete: bool) -> None:
-    nonlocal state
+  def ended(complete: bool, error: BaseException | None = None) -> None:
+    nonlocal state, line
     state = DONE if complete else STOPPED
+    if error is not None:
+      state, line = FAILED, told(error)
 
   try:
     yield ended

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from research import distributed, log, metrics
+from research.errors import RunError
 from research.experiment import Experiment
 
 MODEL = "model.npz"  # in the run folder
@@ -16,11 +17,13 @@ MODEL = "model.npz"  # in the run folder
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-  """How a run ended: its step, the newest evaluation of each name, and whether all was done."""
+  """How a run ended: its step, the newest evaluation of each name, whether all was done, and
+  the error that ended it where there was one."""
 
   step: int
   evaluations: dict[str, dict[str, float]]
   complete: bool
+  error: RunError | None = None
 
 
 def fit(experiment: Experiment, workdir: Path) -> Finished:

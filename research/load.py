@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from research import secrets
+from research import search, secrets
 from research.errors import RunError, UserError, nearest, reason, shown
 from research.experiment import Experiment, check, override
 from research.preflight import parts
+from research.trials import Trials
 
 MOST = 10_000  # experiments that a function may yield; more are a loop that does not end
 LISTED = 12  # files or functions that are named where one was not found
@@ -62,11 +63,18 @@ class Recipe:
 
   def experiments(self) -> list[Experiment]:
     """All experiments that it names, with the overrides applied to each."""
+    return [item for program in self.programs() for item in program]
+
+  def programs(self) -> list[tuple[Experiment, ...]]:
+    """The same, with those in one tuple that one program is to train (`Trials`)."""
     function = _function(self.path, self.function)
-    made = _called(function, _checked(function, self.knobs, self.path), self.path)
-    made = [override(item, self.overrides) for item in made]
+    knobs = search.asked(_checked(function, self.knobs, self.path))
+    made = [
+      tuple(override(search.numbered(item, knobs), self.overrides) for item in program)
+      for program in _called(function, knobs, self.path)
+    ]
     names: set[str] = set()
-    for item in made:
+    for item in itertools.chain.from_iterable(made):
       parts(item)
       if item.name in names:
         raise UserError(
@@ -167,8 +175,10 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
   return available[name]
 
 
-def _called(function: Callable[..., Any], knobs: dict[str, Any], path: Path) -> list[Experiment]:
-  """The experiments that the user's function returns or yields.
+def _called(
+  function: Callable[..., Any], knobs: dict[str, Any], path: Path
+) -> list[tuple[Experiment, ...]]:
+  """The experiments that the user's function returns or yields, those of `Trials` in one tuple.
 
   Raises:
     UserError: it fails, with the line of the file; or what it returns is something else.
@@ -185,12 +195,12 @@ def _called(function: Callable[..., Any], knobs: dict[str, Any], path: Path) -> 
   if not made:
     raise UserError(f"{path}:{function.__name__} yields no experiment; let it yield one or more.")
   for item in made:
-    if not isinstance(item, Experiment):
+    if not isinstance(item, Experiment | Trials):
       raise UserError(
         f"{path}:{function.__name__} returned {shown(item)}; it must return an Experiment or "
         "yield several."
       )
-  return made
+  return [item.experiments if isinstance(item, Trials) else (item,) for item in made]
 
 
 def _failed(error: BaseException, path: Path, doing: str) -> UserError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from research import distributed, metrics
@@ -42,7 +42,7 @@ class Looks:
 
   def after(self, step: int, params: Any) -> bool:
     """Does what is due after so many steps; False where a signal cut it short."""
-    return all(self._look(name, step, params) for name in self._due(step))
+    return all(self._look(name, step, params) for name in self.due(step))
 
   def after_restart(self, step: int, params: Any) -> bool:
     """What was due at the checkpoint that a run goes on from, and was not done before it ended.
@@ -51,20 +51,23 @@ class Looks:
     """
     due = [
       name
-      for name in self._due(step)
+      for name in self.due(step)
       if (step == self.experiment.steps and name != SAMPLES)
       or not distributed.agreed(self.journal.has(step, name))
     ]
     return all(self._look(name, step, params) for name in due)
 
-  def _due(self, step: int) -> Iterator[str]:
+  def due(self, step: int) -> list[str]:
+    """The evaluations and samples that are to be done after so many steps."""
     steps, samples = self.experiment.steps, self.experiment.samples
     every = {name: item.every for name, item in self.experiment.evals.items()}
     if samples is not None:
       every[SAMPLES] = samples.every
-    for name, interval in every.items():
-      if step == steps or step % (interval or max(1, steps // 10)) == 0:
-        yield name
+    return [
+      name
+      for name, interval in every.items()
+      if step == steps or step % (interval or max(1, steps // 10)) == 0
+    ]
 
   def _look(self, name: str, step: int, params: Any) -> bool:
     if name == SAMPLES:

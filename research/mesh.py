@@ -20,6 +20,7 @@ from research.sharding import Layout, Rules, axes_of
 
 # From the axis that talks least to the one that talks most: neighbours on the network come last.
 AXES = ("stage", "data", "fsdp", "context", "tensor")
+TRIAL = "trial"  # over which several training states are split that one program updates
 
 RULES: Rules = (
   ("B", ("data", "fsdp", "stage")),
@@ -39,7 +40,8 @@ class Sharding:
 
   Attributes:
     mesh: sizes by axis name; one may be -1, all devices that are left. Axes of `AXES` that are
-      not named have size 1; others may be added, with rules that use them.
+      not named have size 1; others may be added, with rules that use them. Over `trial` the runs
+      of `Trials` are split, which never talk; a run by itself, and evaluations, split rows over it.
     rules: which letter is split over which axes, in order.
     slices: how much of an axis lies across slices, which are joined by a slower network, for
       example {"data": 2}. Where devices come in slices and nothing is said, the first axis whose
@@ -56,7 +58,8 @@ class Sharding:
   waves: int = 2
 
   def __post_init__(self):
-    object.__setattr__(self, "mesh", {**dict.fromkeys(AXES, 1), **self.mesh})
+    first = {TRIAL: self.mesh[TRIAL]} if TRIAL in self.mesh else {}
+    object.__setattr__(self, "mesh", {**first, **dict.fromkeys(AXES, 1), **self.mesh})
     for field in ("rounds", "waves"):
       if getattr(self, field) < 1:
         raise UserError(f"sharding.{field}={getattr(self, field)} must be at least 1.")
@@ -69,11 +72,11 @@ class Sharding:
     sizes = {}
     for word in text.split(","):
       axis, _, size = word.partition("=")
-      if axis not in AXES or not size.lstrip("-").isdigit():
+      if axis not in (TRIAL, *AXES) or not size.lstrip("-").isdigit():
         known = ", ".join(PRESETS)
         raise UserError(
           f"{text!r} is neither a mesh nor one of {known}.{nearest(axis, [*PRESETS, *AXES])} "
-          f"Write sizes as in fsdp=4,tensor=2, of the axes {', '.join(AXES)}."
+          f"Write sizes as in fsdp=4,tensor=2, of the axes {', '.join((*AXES, TRIAL))}."
         )
       sizes[axis] = int(size)
     return cls(sizes)
@@ -88,7 +91,7 @@ class Sharding:
             f"sharding.rules name the mesh axis {axis!r}, but sharding.mesh has "
             f"{', '.join(sizes)}.{nearest(axis, sizes)} Add {axis!r} to the mesh with size 1."
           )
-    used = {axis for _, axes in self.rules for axis in axes_of(axes)}
+    used = {TRIAL, *(axis for _, axes in self.rules for axis in axes_of(axes))}
     for axis, size in sizes.items():
       if axis not in used and (size != 1 or axis not in AXES):
         raise UserError(
@@ -120,7 +123,12 @@ class Sharding:
 
   def layout(self, mesh: Mesh | AbstractMesh) -> Layout:
     """The rules on a mesh."""
-    return Layout(mesh, self.rules, self.rounds, self.waves)
+    rules = self.rules
+    if TRIAL in self.mesh:
+      rules = tuple(
+        (letter, (TRIAL, *axes_of(axes)) if letter == "B" else axes) for letter, axes in rules
+      )
+    return Layout(mesh, rules, self.rounds, self.waves)
 
   def on(self, devices: int) -> Layout:
     """The rules on so many devices, none of which need be here."""

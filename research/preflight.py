@@ -65,10 +65,11 @@ def _counts(experiment: Experiment) -> Iterator[tuple[str, Any]]:
     yield f"samples.{field}", getattr(experiment.samples, field, None)
 
 
-def together(experiment: Experiment) -> None:
+def together(experiment: Experiment, *others: Experiment) -> None:
   """Raises a UserError where parts do not go together, or not on the devices that are here.
 
-  Shapes are traced, with the layers in one loop: a second or less for any model. No data is opened
+  Others are of the same `Trials`: their optimizers are looked at, all else they share. Shapes are
+  traced, with the layers in one loop: a second or less for any model. No data is opened
   where the dataset can say what its examples look like.
   """
   import jax
@@ -97,7 +98,8 @@ def together(experiment: Experiment) -> None:
     )
   if experiment.average is not None:
     jax.eval_shape(lambda: optim.average({}, {}, experiment.average, 0))
-  _optimizer(experiment)
+  for each in (experiment, *others):
+    _optimizer(each)
   _fits(_traced(experiment, experiment.objective, experiment.batch_size), layout)
   for name, item in batched.items():
     if item.objective != experiment.objective:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import jax
 import numpy as np
 
 from research import (
-  checkpoint,
   distributed,
   evaluate,
   feed,
@@ -25,6 +25,7 @@ from research import (
   memory,
   metrics,
   microbatches,
+  side_by_side,
   update,
   warm_start,
   watchdog,
@@ -32,9 +33,8 @@ from research import (
 from research.data import pipeline
 from research.experiment import BOOKKEEPING, Experiment
 from research.fit import Finished, score_baseline
-from research.looks import Looks
 from research.preemption import interruptions
-from research.skipped import FOLDER, Skipped
+from research.run import Run, Work
 
 
 def train(experiment: Experiment, workdir: Path) -> Finished:
@@ -48,152 +48,166 @@ def train(experiment: Experiment, workdir: Path) -> Finished:
     IntegrityError: no checkpoint is whole, or none can be written.
     NumericsError: too many steps in a row could not be taken (`Experiment.guard`).
   """
-  with interruptions() as interrupted, watchdog.watched(experiment.patience):
+  finished = train_together({Path(workdir): experiment})[0]
+  if finished.error is not None:
+    raise finished.error
+  return finished
+
+
+def train_together(folders: Mapping[Path, Experiment]) -> list[Finished]:
+  """Runs experiments that `Trials` may hold in one program, each in its folder, as `train` would.
+
+  One whose numbers are not finite ends by itself, with `error` set, and the others go on.
+
+  Raises:
+    UserError, IntegrityError: as `train`.
+  """
+  patience = next(iter(folders.values())).patience
+  with interruptions() as interrupted, watchdog.watched(patience):
 
     def stopping() -> bool:
       watchdog.alive()
       return interrupted()
 
-    return _train(experiment, Path(workdir), stopping)
+    return _train(folders, stopping)
 
 
-def _train(experiment: Experiment, workdir: Path, stopping: Callable[[], bool]) -> Finished:
+def _train(folders: Mapping[Path, Experiment], stopping: Callable[[], bool]) -> list[Finished]:
   memory.keep()
-  distributed.make_shared(workdir)
+  for workdir in folders:
+    distributed.make_shared(workdir)
   with distributed.together("preparing the data and the model"):
-    experiment, program, sources = _prepared(experiment)
+    experiments, program, states, sources = _prepared(list(folders.values()))
+    experiment = experiments[0]  # what the others share with it, is meant by it
+    size = experiment.batch_size
     sizes = {
-      name: item.batch_size or experiment.batch_size
+      name: item.batch_size or size
       for name, item in experiment.evals.items()
       if name in program.measures
     }
-    rows_of = {
-      size: feed.rows(program.layout, size) for size in (experiment.batch_size, *sizes.values())
-    }
+    rows_of = {size: feed.rows(program.layout, size) for size in sizes.values()}
     batch = update.abstract_batch(experiment)
-    work, tokens = flops.of_training(experiment, batch), update.tokens_of(batch)
-    about = _about(experiment, sources["train"])
-  save_every = experiment.save_every or max(1, experiment.steps // 10)
-  order = {
-    "batch_size": experiment.batch_size,
-    "seed": experiment.seed,
-    "rows": rows_of[experiment.batch_size],
-  }
+    work = Work(update.tokens_of(batch), flops.of_training(experiment, batch))
+    about = [_about(item, sources["train"]) for item in experiments]
+  order = {"batch_size": size, "rows": feed.rows(states.layout, size)}
 
   def totals(name: str, params: Any) -> metrics.Metrics | None:
     item, params = experiment.evals[name], program.plain(params)
     if name not in program.measures:  # it looks at texts
       return item.total(experiment.model, params, experiment.data, stopping)
-    size = sizes[name]
     return evaluate.total(
       program.measures[name],
       params,
       sources[item.split],
-      size,
+      sizes[name],
       batches=item.batches,
-      rows=rows_of[size],
+      rows=rows_of[sizes[name]],
       place=program.place,
       stopping=stopping,
     )
-
-  def first() -> tuple[int, update.TrainState]:
-    state, origin = warm_start.first(experiment.init_from, program)
-    checkpoints.about.update(origin)
-    return 0, state
 
   def write(params: Any) -> list[tuple[str, str]] | None:
     params = program.plain(params)
     return experiment.samples.write(experiment.model, params, vocabulary, stopping)
 
-  checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", experiment.keep, about)
+  runs = [
+    Run(item, Path(workdir), program.seeded(item.seed), origin)
+    for workdir, item, origin in zip(folders, experiments, about, strict=True)
+  ]
   if stopping():  # nothing was begun that would have to be saved
     if distributed.first():
       print("stopped before it went on; the same command does", file=sys.stderr)
-    return Finished(checkpoints.latest() or 0, {}, complete=False)
-  start, state = checkpoints.restore_newest(program.abstract) or first()
-  if start:  # what the arrays came from stays, wherever that is now
-    checkpoints.about.update(warm_start.origin(checkpoints.stored(start).about))
-  with (
-    checkpoints,
-    log.Log(
-      workdir,
-      steps=experiment.steps,
-      start=start,
-      every=experiment.log_every,
-      peak_flops=flops.peak(getattr(experiment.model, "dtype", "float32")),
-    ) as journal,
-  ):
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    journal.model(parameters=parameters, device=describe_devices(), flops_per_step=work)
-    journal.note(f"{experiment.name}: {parameters:,} parameters, {describe_devices()}")
-    if start:
-      journal.note(f"resumed at step {start} of {experiment.steps}")
-    for source in sources.values():
-      if note := getattr(source, "note", ""):
+    return [run.finished() for run in runs]
+  state = states.empty()
+  for i, run in enumerate(runs):
+    state = states.put(state, i, run.state())
+  with contextlib.ExitStack() as stack:
+    journal = None
+    for run in runs:
+      stack.enter_context(run.opened(describe_devices(), work, journal, named=len(runs) > 1))
+      journal = run.journal
+    for note in (getattr(source, "note", "") for source in sources.values()):
+      if note:
         journal.note(note)
-    for told in warm_start.origin(checkpoints.about).values() if not start else ():
-      journal.note(f"starts from {told}")
-    if hasattr(experiment.data, "prepare"):
-      vocabulary = _words_and_baselines(experiment, workdir, journal, fresh=not start)
-    looks = Looks(experiment, totals, write, journal, checkpoints.scored)
-    skipped = Skipped(
-      experiment.guard,
-      workdir / FOLDER,
-      journal.note,
-      begun=state.guard,
-      last=experiment.steps,
-    )
+    for i, run in enumerate(runs):
+      for told in run.origins():
+        run.journal.note(f"starts from {told}")
+      if hasattr(experiment.data, "prepare"):
+        fresh = not run.begun
+        vocabulary = _words_and_baselines(run.experiment, run.workdir, run.journal, fresh)
+      run.look(totals, write, states.pick(state, i).best_params)
 
-    stopped = bool(start) and not looks.after_restart(start, state.best_params)
-    step, passed = start, int(state.guard.passed)
-    batches = pipeline.batches(sources["train"], start=step + passed, **order)
-    while step < experiment.steps and not stopped and not stopping():
-      waiting = time.perf_counter()
-      rows = next(batches)
-      waiting = time.perf_counter() - waiting
-      examples = partial(pipeline.examples, sources["train"], step=step + passed, **order)
-      state, measured = program.step(state, program.place(rows, experiment.batch_size))
-      step += 1
-      journal.step(step, measured, tokens=tokens, flops=work, data_wait=waiting)
-      if skipped.too_many(step, measured, rows, examples):
-        with journal.pause("rollback"):
-          checkpoints.wait()
-          before = state.guard
-          back, state = checkpoints.restore_newest(program.abstract) or first()
-          passed += step - back
-          state = _gone_back(state, passed=passed, rollbacks=int(before.rollbacks) + 1)
-        journal.back(back)
-        journal.note(f"back at step {back}; the batches of the {step - back} steps are passed over")
-        step = back
-        batches = pipeline.batches(sources["train"], start=step + passed, **order)
-        continue
-      if step % save_every == 0 or step == experiment.steps or checkpoints.owed():
-        with journal.pause("save"):
-          checkpoints.save(step, state)
-      stopped = not looks.after(step, state.best_params)
-    skipped.settle()
-    complete = step == experiment.steps and not stopped
-    if not complete:
-      if not checkpoints.has(step):
-        with journal.pause("save"):
-          checkpoints.save(step, state)
-      journal.note(f"stopped at step {step} with a checkpoint; the same command goes on from there")
-  return Finished(step, looks.measured, complete)
+    batches = _Batches(sources["train"], order)
+    while (going := [run for run in runs if run.going]) and not stopping():
+      waited = time.perf_counter()
+      places = [run.place if run.going else going[0].place for run in runs]
+      rows = batches.at(places)
+      waited = time.perf_counter() - waited
+      state, measured = states.step(state, rows, size)
+      for i, run in enumerate(runs):
+        if run in going:
+          examples = functools.partial(batches.examples, places[i])
+          picked = functools.cache(functools.partial(states.pick, state, i))
+          earlier = run.took(measured[i], rows[i], examples, picked, waited)
+          if earlier is not None:
+            state = states.put(state, i, earlier)
+    for i, run in enumerate(runs):
+      run.finish(functools.partial(states.pick, state, i))
+  return [run.finished() for run in runs]
 
 
-def _prepared(experiment: Experiment) -> tuple[Experiment, update.Program, dict[str, Any]]:
-  """The experiment, in microbatches that fit; its program; a source for each split."""
+class _Batches:
+  """Batches by the places at which runs stand; what several of them want is read once."""
+
+  def __init__(self, source: pipeline.Source, order: Mapping[str, Any]):
+    self._source, self._order = source, order
+    self._iterators: dict[tuple[int, int], Any] = {}
+
+  def at(self, places: Sequence[tuple[int, int]]) -> list[pipeline.Batch]:
+    """The rows of the batch of each place: a seed and a number."""
+    before, self._iterators, read = self._iterators, {}, {}
+    for seed, number in dict.fromkeys(places):
+      iterator = before.get((seed, number))
+      if iterator is None:
+        iterator = pipeline.batches(self._source, seed=seed, start=number, **self._order)
+      read[seed, number] = next(iterator)
+      self._iterators[seed, number + 1] = iterator
+    return [read[place] for place in places]
+
+  def examples(self, place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples its rows are: their epochs and numbers."""
+    seed, number = place
+    return pipeline.examples(self._source, seed=seed, step=number, **self._order)
+
+
+def _prepared(
+  experiments: Sequence[Experiment],
+) -> tuple[
+  list[Experiment],
+  update.Program,
+  side_by_side.Alone | side_by_side.SideBySide,
+  dict[str, pipeline.Source],
+]:
+  """The experiments, in microbatches that fit; the program of the first; what updates them all; a
+  source for each split."""
+  experiment = experiments[0]
   evals = [item for item in experiment.evals.values() if hasattr(item, "measure")]
   splits = {"train", *(item.split for item in evals)}
   sources = {split: experiment.data.source(split) for split in splits}
   batch = update.abstract_batch(experiment)
   mesh = experiment.sharding.make_mesh()
-  experiment = microbatches.fewest(
+
+  def built(pieces: int):
+    cut = [dataclasses.replace(item, microbatches=pieces) for item in experiments]
+    program = update.build(cut[0], mesh, batch)
+    return cut, program, side_by_side.states(program, cut)
+
+  fitting = microbatches.fewest(
     experiment,
-    lambda cut: update.compiled_step(update.build(cut, mesh, batch), batch),
+    lambda cut: built(cut.microbatches)[-1].compiled(batch),
     rows=experiment.sharding.layout(mesh).parts("B"),
   )
-  return experiment, update.build(experiment, mesh, batch), sources
+  return *built(fitting.microbatches), sources
 
 
 def _words_and_baselines(experiment: Experiment, workdir: Path, journal: log.Log, fresh: bool):
@@ -237,16 +251,3 @@ def _about(experiment: Experiment, source: pipeline.Source) -> dict[str, str]:
       for name in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     },
   }
-
-
-def _gone_back(state: update.TrainState, **counts: int) -> update.TrainState:
-  """An earlier state, which knows how often the run went back, and past how many batches."""
-  guard = dataclasses.replace(
-    state.guard,
-    skipped=jax.device_put(np.int32(0), state.guard.skipped.sharding),
-    **{
-      name: jax.device_put(np.int32(count), getattr(state.guard, name).sharding)
-      for name, count in counts.items()
-    },
-  )
-  return dataclasses.replace(state, guard=guard)

@@ -48,6 +48,8 @@ class Log:
     start: int = 0,
     every: int = 1,
     peak_flops: float | None = None,
+    beside: Log | None = None,
+    told_as: str = "",
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
@@ -59,6 +61,9 @@ class Log:
       start: steps already done. Lines of later steps are dropped from the files; at 0, all are.
       every: steps between train lines; the first and the last step always have one.
       peak_flops: operations a second that matrix products reach on the machine, or None.
+      beside: of a run whose steps are taken together with this one's: they share a line of
+        progress, and a pause of one is a pause of all.
+      told_as: the name with which the lines that are printed begin.
       stream: where progress is shown; stderr by default.
       clock: seconds; tests give their own.
     """
@@ -67,6 +72,9 @@ class Log:
     self.lines: list[lines.Line] = []
     self._watch = stopwatch.Stopwatch(clock)
     self._pending: _Pending | None = None
+    self._told_as = f"{told_as}: " if told_as else ""
+    self._together: list[Log] = [] if beside is None else beside._together
+    self._together.append(self)
     self._done = start
     self._newest: dict[str, float] = {}
     self._done_before: set[tuple[str, int]] = set()
@@ -81,7 +89,11 @@ class Log:
       self._done_before |= {(x.get("name"), x.get("step")) for x in samples}
       self._files = {name: lines.append(folder / name) for name in FILES}
       self._tensorboard = _tensorboard(folder / "tensorboard", start)
-      self._display = progress.progress(steps, start, stream=stream, clock=clock)
+      self._display = (
+        progress.progress(steps, start, stream=stream, clock=clock)
+        if beside is None
+        else beside._display
+      )
     times = [lines.number(line.get("time")) for line in self.lines]
     self._before = max((t for t in times if math.isfinite(t)), default=0.0)
     # The last line may be older than the checkpoint.
@@ -157,10 +169,12 @@ class Log:
 
     It waits for the newest step first. Rates leave it out; the timing has it as `what`_seconds.
     """
-    self._settle()
-    if self._display:
-      self._display.activity(what)
-    with self._watch.pause(what):
+    with contextlib.ExitStack() as stack:
+      for log in self._together:
+        log._settle()
+        stack.enter_context(log._watch.pause(what))
+      if self._display:
+        self._display.activity(what)
       yield
     if self._display:
       self._display.activity("")
@@ -206,7 +220,7 @@ class Log:
   def note(self, text: str) -> None:
     """Prints a line above the progress."""
     if self._display:
-      self._display.note(text)
+      self._display.note(self._told_as + text)
 
   def _settle(self) -> dict[str, float] | None:
     """Waits for the pending step, counts its time and writes its line, if it has one."""
@@ -227,8 +241,6 @@ class Log:
       values = {**_read(pending.metrics), **rates, "tokens": self._tokens}
       self._newest = {**self._newest, **values}
       self._write("train", step, values)
-      if not math.isfinite(values.get("loss", 0.0)):
-        self.note(f"warning: the loss is {values['loss']} at step {step}")
     if self._display:
       left = watch.left(step - self.start, self.steps - step)
       self._display.update(step, self._newest, self._before + watch.seconds, left)

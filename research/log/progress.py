@@ -87,6 +87,7 @@ class Plain:
     """Prints where the run ended, unless that was printed."""
     if self._unshown:
       self.note(self._unshown)
+      self._unshown = None
 
 
 def sentence(values: Mapping[str, Any], elapsed: float, left: float | None) -> str:

@@ -9,7 +9,7 @@ import optax
 
 from research.errors import UserError
 from research.optim.groups import alike, by_layer
-from research.optim.schedules import schedule
+from research.optim.schedules import schedule, traced
 
 
 def descend(
@@ -58,9 +58,14 @@ def descend(
 
 def expressions(optimizer: Any) -> dict[str, str]:
   """The regular expressions, beside those in `groups`, that have to match something."""
-  found = {"decay": optimizer.groups.decay} if optimizer.weight_decay else {}
+  found = {"decay": optimizer.groups.decay} if _decays(optimizer.weight_decay) else {}
   matrices = getattr(optimizer, "matrices", None)
   return found if matrices is None else {**found, "matrices": matrices}
+
+
+def _decays(strength: float) -> bool:
+  """Whether there is any weight decay; where only the running program knows, it is computed."""
+  return traced(strength) or bool(strength)
 
 
 def _clip(largest: float) -> optax.GradientTransformation:
@@ -87,7 +92,7 @@ def _step(
 
     def one(path, u, p):
       factor = by_layer(lambda name: rate(name) * groups.rate(name), path, u)
-      decayed = by_layer(groups.decays, path, u) if strength else False
+      decayed = by_layer(groups.decays, path, u) if _decays(strength) else False
       if decayed is not False:
         u = u + (strength * decayed) * p
       return jnp.asarray(now * factor, u.dtype) * u
@@ -101,9 +106,10 @@ def _step(
 def _check(optimizer: Any) -> None:
   for name in ("b1", "b2", "momentum"):
     value = getattr(optimizer, name, 0.0)
-    if not 0 <= value < 1:
+    if not traced(value) and not 0 <= value < 1:
       raise UserError(f"{name}={value!r} is the decay of a mean: choose one in [0, 1).")
-  if not optimizer.weight_decay >= 0:
-    raise UserError(f"weight_decay={optimizer.weight_decay!r} must be at least 0 (for none).")
-  if optimizer.clip is not None and not optimizer.clip > 0:
-    raise UserError(f"clip={optimizer.clip!r} must be above 0, or None to clip nothing.")
+  strength, clip = optimizer.weight_decay, optimizer.clip
+  if not traced(strength) and not strength >= 0:
+    raise UserError(f"weight_decay={strength!r} must be at least 0 (for none).")
+  if clip is not None and not traced(clip) and not clip > 0:
+    raise UserError(f"clip={clip!r} must be above 0, or None to clip nothing.")

@@ -26,7 +26,7 @@ from research.optim.adafactor import scale_by_adafactor
 from research.optim.descent import descend, expressions
 from research.optim.groups import USUAL, Groups, alike, names
 from research.optim.muon import scale_by_muon
-from research.optim.schedules import Schedule
+from research.optim.schedules import Schedule, traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SGD:
   groups: Groups = USUAL
 
   def build(self, steps: int) -> optax.GradientTransformation:
-    plain = not self.momentum
+    plain = not traced(self.momentum) and not self.momentum
     direction = optax.identity() if plain else optax.trace(self.momentum, self.nesterov)
     return descend(self, direction, steps)
 

@@ -12,6 +12,7 @@ import dataclasses
 import math
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -122,8 +123,9 @@ class WarmupStableDecay:
 
   def build(self, steps: int) -> optax.Schedule:
     _check(steps, self.warmup, peak=self.peak, final=self.final)
-    start = steps - round(self.decay * steps)
-    if not 0 < self.decay <= 1 or not self.warmup <= start < steps:
+    known = not traced(self.decay)
+    start = steps - (round if known else jnp.round)(self.decay * steps)
+    if known and (not 0 < self.decay <= 1 or not self.warmup <= start < steps):
       raise UserError(
         f"decay={self.decay} of steps={steps} after warmup={self.warmup}: the fall takes at least "
         f"one update and at most {steps - self.warmup}; choose decay up to "
@@ -144,7 +146,7 @@ def learning_rate(optimizer: Any, steps: int, step: int | Array) -> Array:
 
 def schedule(rate: float | Schedule) -> Schedule:
   """A number stands for the constant; UserError for what is neither number nor schedule."""
-  if isinstance(rate, int | float) and not isinstance(rate, bool):
+  if traced(rate) or (isinstance(rate, int | float) and not isinstance(rate, bool)):
     return Constant(rate)
   if not hasattr(rate, "build"):
     raise UserError(
@@ -152,6 +154,11 @@ def schedule(rate: float | Schedule) -> Schedule:
       "write 3e-4, or optim.Cosine(3e-4, warmup=100)."
     )
   return rate
+
+
+def traced(value: Any) -> bool:
+  """Whether only the running program knows a number: who gives it so has seen to its range."""
+  return isinstance(value, jax.core.Tracer)
 
 
 def _check(steps: int, warmup: int, **rates: float) -> None:
@@ -165,7 +172,7 @@ def _check(steps: int, warmup: int, **rates: float) -> None:
       "steps (a shortened run overrides both: steps=... optimizer.learning_rate.warmup=...)."
     )
   for name, value in rates.items():
-    if not 0 <= value < math.inf:
+    if not traced(value) and not 0 <= value < math.inf:
       raise UserError(f"{name}={value!r}: a learning rate is a finite number, at least 0.")
 
 

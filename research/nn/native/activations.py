@@ -45,5 +45,6 @@ activation.defvjp(_forward, _backward)
 
 def _call(symbol: str, name: str, *inputs: Array) -> Array:
   normal, linear, cubic = KINDS[name]
-  call = jax.ffi.ffi_call(target(symbol), jax.ShapeDtypeStruct(inputs[0].shape, inputs[0].dtype))
+  like = jax.ShapeDtypeStruct(inputs[0].shape, inputs[0].dtype)
+  call = jax.ffi.ffi_call(target(symbol), like, vmap_method="broadcast_all")
   return call(*inputs, normal=normal, linear=np.float32(linear), cubic=np.float32(cubic))
