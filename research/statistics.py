@@ -9,10 +9,10 @@ of the three differences, which misses the truth in a quarter of all cases whate
 Hesterberg's expanded percentiles (2015, section 5.2) are bound by the same range; the bootstrap-t
 divides by a resample's spread, which is zero once in nine, so that its 95 % interval is infinite.
 What is left, and used here, is the "t interval with bootstrap standard error" of the same article:
-the spread of the statistic over resamples, undone its narrowness (a resample of n has the variance
-of n - 1), times Student's t with n - 1 degrees of freedom. Of a mean it is Student's own interval,
-exact for normal noise. Differences of equal arms are symmetric, whatever the noise, and heavy tails
-then only widen it; seeds that fall into two basins far apart are what it cannot know of.
+the spread of the statistic over resamples, without their narrowness (a resample of n varies as if
+it were of n - 1), times Student's t with n - 1 degrees of freedom. Of a mean that is Student's own
+interval, exact for normal noise. Differences of equal arms are symmetric, whatever the noise, and
+heavy tails then only widen it; seeds that fall into two basins far apart are what it cannot know.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special  # not scipy.stats: experiment files import this, and it takes seconds
 
 from research.errors import UserError
 
@@ -70,55 +70,58 @@ def mean(differences: Sequence[float]) -> Interval:
     UserError: fewer than two, or numbers that are not finite.
   """
   values = np.asarray(differences, float)
-  return interval(lambda chosen: float(values[chosen].mean()), _checked(values))
+  if values.ndim != 1 or len(values) < 2:
+    raise UserError(f"{values.size} paired differences show no noise; run at least two seeds.")
+  if not np.isfinite(values).all():
+    raise UserError("a paired difference is not finite; compare runs that did not diverge.")
+  return _student(float(values.mean()), deviation(values) / math.sqrt(len(values)), len(values))
 
 
 def interval(statistic: Callable[[np.ndarray], float], n: int) -> Interval:
-  """The interval of any statistic of n seeds, by the bootstrap over seeds.
+  """The interval of any statistic of n seeds, by the bootstrap over seeds; of means, see `mean`.
 
   Args:
     statistic: of the numbers of the seeds that it is given, an array of n of 0 to n - 1, in
       which some may be repeated and others missing.
     n: at least 2.
   """
-  estimate = statistic(np.arange(n))
+  estimate = float(statistic(np.arange(n)))
   chosen, weights = _resamples(n)
   values = np.array([statistic(np.array(indices)) for indices in chosen])
-  center = weights @ values
+  center = weights @ values if np.ptp(values) else values[0]
   spread = math.sqrt(weights @ (values - center) ** 2 * n / (n - 1))
-  reach = spread * float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
-  return Interval(float(estimate), float(estimate - reach), float(estimate + reach), n)
+  return _student(estimate, spread, n)
 
 
 def detectable(noise: float, n: int) -> float:
   """The smallest true mean difference that n seeds find in `POWER` of all trials.
 
   Found means that the interval of `mean` lies above zero: its t statistic has the noncentral t
-  distribution, whose upper tail this solves for.
+  distribution, whose upper tail this solves for. An effect the other way is never found so.
 
   Args:
     noise: standard deviation of the difference of one pair, in the unit of the result. The
-      statement holds for the true one. Given a sample's (`noise`), the result is an estimate as
+      statement holds for the true one. Given a sample's (`deviation`), the result is an estimate as
       rough as that is: of three seeds, anything from half to six times of it is not unusual.
     n: seeds, at least 2.
   """
-  bound = stats.t.ppf((1 + LEVEL) / 2, n - 1)
-  # Past `bound` by ten standard deviations it is found for sure: the root lies between.
-  shift = optimize.brentq(lambda x: stats.nct.sf(bound, n - 1, x) - POWER, 0.0, 10 * bound + 10)
-  return float(shift) * noise / math.sqrt(n)
+  return float(special.nctdtrinc(n - 1, 1 - POWER, _bound(n))) * noise / math.sqrt(n)
 
 
-def noise(differences: Sequence[float]) -> float:
-  """The standard deviation of one pair's difference, estimated from a sample of them."""
-  return float(np.std(np.asarray(differences, float), ddof=1))
+def deviation(sample: Sequence[float]) -> float:
+  """The standard deviation of what was drawn once, estimated from several; of equals exactly 0."""
+  values = np.asarray(sample, float)
+  return float(values.std(ddof=1)) if np.ptp(values) else 0.0
 
 
-def _checked(values: np.ndarray) -> int:
-  if values.ndim != 1 or len(values) < 2:
-    raise UserError(f"{values.size} paired differences show no noise; run at least two seeds.")
-  if not np.isfinite(values).all():
-    raise UserError("a paired difference is not finite; compare runs that did not diverge.")
-  return len(values)
+def _bound(n: int) -> float:
+  """What Student's t of n seeds exceeds by luck in half of (1 - `LEVEL`) of all trials."""
+  return float(special.stdtrit(n - 1, (1 + LEVEL) / 2))
+
+
+def _student(estimate: float, error: float, n: int) -> Interval:
+  reach = error * _bound(n)
+  return Interval(estimate, estimate - reach, estimate + reach, n)
 
 
 def _resamples(n: int) -> tuple[list[tuple[int, ...]], np.ndarray]:

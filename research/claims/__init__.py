@@ -3,16 +3,23 @@
 An experiment file declares them, `CLAIMS = (Claim(...), ...)`; `research reproduce` judges them.
 
 comparison  Claim: one arm is better than another
-verdict     what arms reached, and what follows from it for a claim
+trend       Trend: each arm of an order is better than the one before it
+crossing    Crossing: what wins on little data loses on more
+scaling     ScalingLaw: small runs foretell a larger one
+outcomes    what the arms reached, by seed
+verdict     what follows from it
 """
 
 from research.claims.comparison import Claim
+from research.claims.crossing import Crossing
+from research.claims.outcomes import Outcome, Results
+from research.claims.scaling import ScalingLaw
+from research.claims.trend import Trend
 from research.claims.verdict import (
   INCONCLUSIVE,
   NOT_REPRODUCED,
   REPRODUCED,
-  Outcome,
-  Results,
+  Judged,
   Verdict,
 )
 
@@ -21,7 +28,11 @@ __all__ = [
   "NOT_REPRODUCED",
   "REPRODUCED",
   "Claim",
+  "Crossing",
+  "Judged",
   "Outcome",
   "Results",
+  "ScalingLaw",
+  "Trend",
   "Verdict",
 ]

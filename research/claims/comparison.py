@@ -6,17 +6,9 @@ import dataclasses
 import math
 
 from research import statistics
-from research.claims.verdict import (
-  INCONCLUSIVE,
-  NOT_REPRODUCED,
-  REPRODUCED,
-  Lacking,
-  Results,
-  Verdict,
-  inconclusive,
-)
+from research.claims.outcomes import Lacking, Results
+from research.claims.verdict import Verdict, check, decide, inconclusive
 from research.errors import UserError
-from research.statistics import Interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +18,7 @@ class Claim:
   It is reproduced when the whole interval of the paired differences is on the paper's side, and
   not reproduced when all of it is on the other side, or below `least`: then an effect that would
   bear the paper out can be excluded. An interval around zero that still has room for one decides
-  nothing, and more seeds or a longer run would.
+  nothing; more seeds or longer runs would.
 
   Attributes:
     name: a word for it, unique in its file.
@@ -41,7 +33,7 @@ class Claim:
     unit: of the paper's figures where it is not the metric's own ("BLEU" beside a loss): they are
       then shown, and not compared.
     least: the smallest effect that would bear the paper out, in the metric's unit. Left out, it is
-      the paper's own effect where that has the same unit, and zero where not.
+      the paper's own where that has the same unit, and otherwise none is too small.
   """
 
   name: str
@@ -60,8 +52,6 @@ class Claim:
 
   def __post_init__(self):
     check(self)
-    if self.better == self.worse:
-      raise UserError(f"{self.name}: better and worse are both {self.better!r}; name two arms.")
     if len(self.numbers) not in (0, 2):
       raise UserError(f"{self.name}: numbers={self.numbers} must be (better, worse), or nothing.")
     if self.least is not None and self.least < 0:
@@ -75,53 +65,25 @@ class Claim:
     """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
     sign = 1 if self.lower else -1
     paper = sign * (self.numbers[1] - self.numbers[0]) if self.numbers else math.nan
-    known = {"paper": paper, "unit": self.unit}
-    known["means"] = f"{self.metric}, {self.better} {'below' if self.lower else 'above'}"
-    known["means"] += f" {self.worse}"
+    side = "below" if self.lower else "above"
+    known = {
+      "means": f"{self.metric} of {self.better} {side} that of {self.worse}",
+      "paper": paper,
+      "unit": self.unit,
+    }
     try:
       table = results.table(self.arms(), self.metric, self.seeds)
     except Lacking as error:
       return inconclusive(error, **known)
     pairs = sign * (table[:, 1] - table[:, 0])
     effect = statistics.mean(pairs)
-    seen = statistics.detectable(statistics.noise(pairs), effect.n)
     least = self.least
     if least is None:
-      least = max(paper, 0.0) if self.numbers and not self.unit else 0.0
-    outcome, reason = decide(effect, least)
+      least = paper if self.numbers and not self.unit else 0.0
     return Verdict(
-      outcome, reason, effect=effect, detectable=seen, pairs=tuple(map(float, pairs)), **known
+      *decide(effect, least),
+      effect=effect,
+      detectable=statistics.detectable(statistics.deviation(pairs), effect.n),
+      pairs=tuple(map(float, pairs)),
+      **known,
     )
-
-
-def decide(effect: Interval, least: float) -> tuple[str, str]:
-  """The verdict on an effect that the paper says is positive, with its reason.
-
-  Args:
-    effect: its interval over seeds.
-    least: what it must be able to reach, or it is excluded.
-  """
-  if effect.low == effect.high:
-    same = "Every seed gave the same difference: only what the seeds change is noise here."
-    return (REPRODUCED if effect.low > 0 else NOT_REPRODUCED), same
-  if effect.above_zero:
-    return REPRODUCED, "The whole interval is on the paper's side."
-  if effect.below_zero:
-    return NOT_REPRODUCED, "The whole interval is on the other side: the opposite was measured."
-  if effect.high < least:
-    return NOT_REPRODUCED, f"An effect of {least:.3g}, which would bear it out, is excluded."
-  return INCONCLUSIVE, "The interval holds zero: the difference is within the noise of the seeds."
-
-
-def check(claim) -> None:
-  """UserError where a field that all claims have cannot be used."""
-  for field in ("name", "paper", "where", "sentence"):
-    if not getattr(claim, field):
-      raise UserError(f"a claim has no {field}; say which paper says what, and where.")
-  evaluation, dot, value = claim.metric.rpartition(".")
-  if not (evaluation and dot and value):
-    raise UserError(
-      f"{claim.name}: metric={claim.metric!r} is not '<eval>.<value>'; write 'heldout.loss'."
-    )
-  if claim.seeds < 2:
-    raise UserError(f"{claim.name}: seeds={claim.seeds} shows no noise; at least 2 do.")

@@ -1,0 +1,102 @@
+"""Small runs foretell a large one: a power law is fitted to some arms, and one is held back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from research import power_laws, statistics
+from research.claims.outcomes import Lacking, Results
+from research.claims.verdict import (
+  INCONCLUSIVE,
+  NOT_REPRODUCED,
+  REPRODUCED,
+  Verdict,
+  check,
+  inconclusive,
+)
+from research.errors import UserError
+from research.statistics import Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalingLaw:
+  """A power law, fitted to small runs, predicts the loss of a larger one that it has not seen.
+
+  Where both sizes and amounts of data differ between the fitted arms it is Chinchilla's law, where
+  only one of them does, Kaplan's in that one. Sizes are all of a model's parameters, and data the
+  tokens seen in training. The effect is the relative error of the prediction; its interval comes of
+  fitting the law again to resamples of the seeds, and must lie within the tolerance.
+
+  Attributes:
+    fitted: names of the arms that the law is fitted to.
+    held_back: the arm that it predicts.
+    metric: a loss, in which less is better.
+    within: relative error up to which a prediction counts as right.
+    numbers: the paper's exponents, (alpha, beta) or (alpha,), or nothing.
+    others: as of `Claim`.
+  """
+
+  name: str
+  _: dataclasses.KW_ONLY
+  paper: str
+  where: str
+  sentence: str
+  fitted: tuple[str, ...]
+  held_back: str
+  metric: str
+  within: float
+  seeds: int = 3
+  numbers: tuple[float, ...] = ()
+  lower: bool = dataclasses.field(default=True, init=False)
+
+  def __post_init__(self):
+    check(self)
+    if not 0 < self.within < 1:
+      raise UserError(f"{self.name}: within={self.within} is a share; it lies between 0 and 1.")
+    if len(self.numbers) > 2:
+      raise UserError(f"{self.name}: numbers={self.numbers} must be (alpha, beta), or (alpha,).")
+
+  def arms(self) -> tuple[str, ...]:
+    """The arms that it needs."""
+    return (*self.fitted, self.held_back)
+
+  def judge(self, results: Results) -> Verdict:
+    """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
+    known = {
+      "means": f"predicted {self.metric} of {self.held_back} over the measured one, less 1",
+      "asked": (-self.within, self.within),
+    }
+    try:
+      losses = results.table(self.arms(), self.metric, self.seeds)
+      N, D = (results.sizes(self.arms(), what, self.seeds) for what in ("parameters", "tokens"))
+      law = power_laws.fit(*(x[:, :-1].ravel() for x in (N, D, losses)))
+
+      def error(chosen: np.ndarray) -> float:
+        small = (x[chosen, :-1].ravel() for x in (N, D, losses))
+        predicted = power_laws.fit(*small, near=law).loss(N[0, -1], D[0, -1])
+        return float(predicted / losses[chosen, -1].mean() - 1)
+
+      effect = statistics.interval(error, len(losses))
+    except Lacking as lacking:
+      return inconclusive(lacking, **known)
+    except UserError as unfit:
+      return inconclusive(Lacking(str(unfit)), **known)
+    outcome, reason = self._decided(effect)
+    facts = [
+      ("law", str(law)),
+      ("predicted", f"{law.loss(N[0, -1], D[0, -1]):.4g}"),
+      ("measured", f"{losses[:, -1].mean():.4g}"),
+    ]
+    if self.numbers:
+      facts.append(("exponents in the paper", ", ".join(f"{number:g}" for number in self.numbers)))
+    return Verdict(outcome, reason, effect=effect, facts=tuple(facts), **known)
+
+  def _decided(self, effect: Interval) -> tuple[str, str]:
+    tolerance = f"{100 * self.within:g} %"
+    if -self.within <= effect.low and effect.high <= self.within:
+      return REPRODUCED, f"The prediction is within {tolerance}, and so is its whole interval."
+    if effect.high < -self.within or effect.low > self.within:
+      return NOT_REPRODUCED, f"The prediction is off by more than {tolerance}, beyond the noise."
+    return INCONCLUSIVE, f"The interval of the prediction is partly within {tolerance}, partly not."
