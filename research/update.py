@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from research import feed, metrics, optim, sharding
+from research import feed, gradient, metrics, optim, sharding
 from research.errors import UserError
 from research.experiment import Experiment
 from research.guard import Statistics
@@ -121,7 +121,8 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed
   )
   if experiment.adapters is not None:
-    experiment.adapters.check(abstract.params, _groups(experiment))
+    experiment.adapters.check(abstract.params, gradient.groups(experiment))
+  plain = gradient.plain(experiment)
   batch_placed = {name: feed.sharding(layout, x.shape) for name, x in batch.items()}
 
   def traced(function):
@@ -152,7 +153,7 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
       for name, item in experiment.evals.items()
       if hasattr(item, "measure")
     },
-    plain=_plain(experiment) if experiment.adapters is None else jit(traced(_plain(experiment))),
+    plain=plain if experiment.adapters is None else jit(traced(plain)),
     place=functools.partial(feed.place, layout),
   )
 
@@ -174,10 +175,9 @@ def train_step(
   Where the experiment's guard says so, nothing changes but the step, and "skipped" is 1. `key` is
   that of the seed; None for the experiment's own.
   """
-  grads, measured = gradient(
-    experiment, state.params, batch, randomness(experiment, state.step, key)
-  )
-  groups = _groups(experiment)
+  key = gradient.randomness(experiment, state.step, key)
+  grads, measured = gradient.of(experiment, state.params, batch, key)
+  groups = gradient.groups(experiment)
   weight = measured["loss"].weight
   zeros = jax.tree.map(jnp.zeros_like, state.params)
   updates, opt_state = transformation.update(
@@ -209,60 +209,9 @@ def train_step(
   return TrainState(state.step + 1, params, opt_state, average, guard), measured
 
 
-def gradient(
-  experiment: Experiment, params: Any, batch: dict[str, jax.Array], key: jax.Array
-) -> tuple[Any, metrics.Metrics]:
-  """Of a batch's mean loss by what is trained, None in the place of the frozen; and its Metrics."""
-  objective, n = experiment.objective, experiment.microbatches
-  if n > 1 and getattr(objective, "cut", None):  # a loss that compares examples does not add up
-    objective, n = objective.cut(n), 1
-  score, plain = nn.apply(objective, experiment.model), _plain(experiment)
-  trained = _groups(experiment).trained(params)
-
-  def total_loss(trained, batch, key):
-    known = plain(optim.merge(trained, params))
-    measured = score({"params": known}, batch, rngs={"dropout": key})
-    return measured["loss"].total, measured
-
-  of_totals = jax.grad(total_loss, has_aux=True)
-  if n == 1:
-    grads, measured = of_totals(trained, batch, key)
-  else:
-    grads, measured = _accumulate(of_totals, trained, batch, key, n)
-  weight = measured["loss"].weight
-  return jax.tree.map(lambda g: g / (weight + (weight == 0)), grads), measured
-
-
-def randomness(experiment: Experiment, step: jax.Array, key: jax.Array | None = None) -> jax.Array:
-  """The key of update `step`, counted from 0; `key` is that of the seed, where it is another."""
-  return jax.random.fold_in(jax.random.key(experiment.seed) if key is None else key, step)
-
-
 def seed_words(seed: int) -> np.ndarray:
   """A seed as the words of its key, which a program can be given while it runs."""
   return np.asarray(jax.random.key_data(jax.random.key(seed)))
-
-
-def pieces(batch: Any, key: jax.Array, n: int) -> tuple[Any, jax.Array]:
-  """The n microbatches of a batch with their keys, both stacked: row r is in the (r mod n)-th.
-
-  So each device keeps its own examples.
-  """
-  cut = jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), batch)
-  return cut, jax.random.split(key, n)
-
-
-def _accumulate(gradient, params, batch, key, n):
-  """Sums gradients and totals over n microbatches."""
-  stacked = pieces(batch, key, n)
-
-  def body(carry, piece):
-    return jax.tree.map(jnp.add, carry, gradient(params, *piece)), None
-
-  first = jax.tree.map(lambda x: x[0], stacked)
-  shapes = jax.eval_shape(gradient, params, *first)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return jax.lax.scan(body, zeros, stacked)[0]
 
 
 def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
@@ -296,14 +245,6 @@ def _initial(experiment: Experiment, key: jax.Array, batch: Any) -> Any:
   """The parameters that training begins with, in boxes that name their letters."""
   boxed = nn.init(experiment.objective, experiment.model)(key, batch)["params"]
   return boxed if experiment.adapters is None else experiment.adapters.add(key, boxed)
-
-
-def _plain(experiment: Experiment) -> Callable[[Any], Any]:
-  return (lambda params: params) if experiment.adapters is None else experiment.adapters.merged
-
-
-def _groups(experiment: Experiment) -> optim.Groups:
-  return getattr(experiment.optimizer, "groups", optim.USUAL)
 
 
 def tokens_of(batch: dict[str, jax.ShapeDtypeStruct]) -> int:

@@ -142,13 +142,11 @@ def test_a_run_from_the_start_has_no_older_lines(tmp_path):
 
 
 def test_numbers_that_are_not_finite_stay_json(tmp_path):
-  stream = io.StringIO()
-  with log.Log(tmp_path, steps=3, stream=stream) as journal:
+  with log.Log(tmp_path, steps=3, stream=io.StringIO()) as journal:
     for step, value in enumerate((math.nan, math.inf, -math.inf), 1):
       journal.step(step, {"loss": jnp.float32(value)})
   losses = [x["loss"] for x in read(tmp_path) if x["split"] == "train"]
   assert losses == ["NaN", "Infinity", "-Infinity"]
-  assert "warning: the loss is nan at step 1" in stream.getvalue()
 
 
 def test_any_text_can_be_a_sample(tmp_path):

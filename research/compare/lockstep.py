@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from research import gradient as gradients
 from research import sharding, update, warm_start
 from research.data import pipeline
 from research.errors import UserError
@@ -82,8 +83,8 @@ class Runner:
 
     def gradient(state, batch):
       with sharding.use(self.program.layout):
-        key = update.randomness(experiment, state.step)
-        return update.gradient(experiment, state.params, batch, key)[0]
+        key = gradients.randomness(experiment, state.step)
+        return gradients.of(experiment, state.params, batch, key)[0]
 
     self.gradient = jax.jit(gradient)
 

@@ -46,7 +46,7 @@ def outline(
     vocabulary = dataset.prepare().vocabulary
     present = first.get("segments", np.ones_like(first["tokens"])) > 0
     numbers["texts"] = [
-      _aloud(vocabulary, row[there]) for row, there in zip(first["tokens"], present)
+      aloud(vocabulary, row[there]) for row, there in zip(first["tokens"], present)
     ]
   if "caption" in first and hasattr(dataset, "prepare"):
     numbers["texts"] = captions.texts(dataset.prepare().vocabulary, first)
@@ -66,7 +66,7 @@ def outline(
   return numbers
 
 
-def _aloud(vocabulary: Any, tokens: np.ndarray) -> str:
+def aloud(vocabulary: Any, tokens: np.ndarray) -> str:
   """The text of tokens, those with a name by their name."""
   names = {i: name for name, i in vocabulary.special.items()}
   runs = itertools.groupby(map(int, tokens), key=lambda i: names.get(i, ""))

@@ -1,0 +1,147 @@
+"""Health: follows a run step by step, and says what is wrong once it is.
+
+Like the log it reads what a step measured once the next was dispatched, so that the device never
+waits. The probes run every hundred steps or less often.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from research import update
+from research.experiment import Experiment
+from research.health import rules
+from research.health.probe import Movement, Units
+from research.health.told import Told
+from research.health.words import Unigrams
+
+OFTEN, LOOKS = 100, 20  # steps between two looks, at least; looks in a run, at most
+
+
+class Health:
+  """The watch over one run."""
+
+  def __init__(self, experiment: Experiment, program: update.Program, told: Told, *, start: int):
+    """Measures nothing yet.
+
+    Args:
+      experiment: of the run.
+      program: of it.
+      told: where it speaks.
+      start: the step that the run goes on from.
+    """
+    self._experiment, self._program, self._told = experiment, program, told
+    self._every = max(OFTEN, experiment.steps // LOOKS)
+    self._start = start
+    self._pending: _Pending | None = None
+    self._spikes, self._edge, self._unigrams = rules.Spikes(), rules.Edge(), Unigrams()
+    self._nats: collections.deque[float] = collections.deque(maxlen=rules.WINDOW)
+    self._highest, self._peak = 0.0, start
+    self._movement: Movement | None = None
+    self._units: Units | None = None
+    self._before: list[jax.Array] | None = None
+    self._ratios: dict[str, float] = {}
+    self._dead: dict[str, float] = {}
+
+  def step(
+    self,
+    step: int,
+    measured: Mapping[str, Any],
+    rows: Mapping[str, np.ndarray],
+    params: Callable[[], Any],
+  ) -> None:
+    """Takes a step that was just dispatched.
+
+    Args:
+      step: updates with this one.
+      measured: its Metrics.
+      rows: of its batch, that this process read.
+      params: () -> the parameters after it.
+    """
+    self.settle()
+    if "nats" in measured and step - self._start < OFTEN:
+      self._unigrams.see(rows)
+    self._pending = _Pending(step, measured, *self._looks(step, rows, params))
+
+  def settle(self) -> None:
+    """Reads the newest step; it waits for the device."""
+    if self._pending is None:
+      return
+    pending, self._pending = self._pending, None
+    step, measured = pending.step, pending.measured
+    if measured["skipped"].total > 0:  # the guard says so
+      return
+    rate = float(measured["learning_rate"].total)  # whose weight, as that of the norm, is one
+    self._curves(step, measured, rate)
+    if pending.moved is not None and rate >= rules.NEAR * self._highest and step > self._peak:
+      self._moved(step, np.asarray(pending.moved))
+    if pending.dead is not None:
+      shares = dict(zip(self._units.names, np.asarray(pending.dead).tolist()))
+      if said := rules.dead(shares, self._dead):
+        self._told.once(step, "dead units", said)
+      self._dead = shares
+
+  def back(self) -> None:
+    """The run has gone back to an earlier state."""
+    self._pending = self._before = None
+
+  def _curves(self, step: int, measured: Mapping[str, Any], rate: float) -> None:
+    if said := self._spikes.see(step, float(measured["gradient_norm"].total)):
+      self._told.say(step, f"spike {step}", said)
+    if rate > self._highest:
+      self._highest, self._peak = rate, step
+    if said := self._edge.see(float(measured["loss"].mean()), rate):
+      self._told.once(step, "learning rate", said)
+    if "nats" not in measured:
+      return
+    self._nats.append(float(measured["nats"].mean()))
+    since = step - self._start
+    if since and since % OFTEN == 0 and step >= max(2 * OFTEN, 2 * self._peak):
+      nats, entropy = float(np.mean(self._nats)), self._unigrams.entropy()
+      if said := rules.above_unigrams(nats, entropy):
+        self._told.once(step, "unigrams", said)
+
+  def _moved(self, step: int, ratios: np.ndarray) -> None:
+    found = {
+      name: ratio
+      for name, ratio in zip(self._movement.names, ratios.tolist())
+      if math.isfinite(ratio)
+    }
+    for kind, said in rules.out_of_range(found, self._ratios).items():
+      self._told.once(step, f"{kind} layers", said)
+    self._ratios = found
+
+  def _looks(
+    self, step: int, rows: Mapping[str, np.ndarray], params: Callable[[], Any]
+  ) -> tuple[jax.Array | None, jax.Array | None]:
+    """The ratios and shares that are due after this step, on the device."""
+    moved = dead = None
+    if self._before is not None:
+      moved = self._movement.ratios(self._before, self._movement.sample(params()))
+      self._before = None
+    if (step + 1) % self._every == 0 and step + 1 < self._experiment.steps:
+      self._movement = self._movement or Movement(self._experiment, self._program.abstract.params)
+      self._before = self._movement.sample(params())
+    if step % self._every == 0:
+      self._units = self._units or self._first_look()
+      if self._units.applies:
+        dead = self._units.dead(params(), self._program.place(rows, self._experiment.batch_size))
+    return moved, dead
+
+  def _first_look(self) -> Units:
+    batch = update.abstract_batch(self._experiment)
+    layout, params = self._program.layout, self._program.abstract.params
+    return Units(self._experiment, layout.mesh.size, params, batch)
+
+
+class _Pending(NamedTuple):
+  step: int
+  measured: Mapping[str, Any]
+  moved: jax.Array | None
+  dead: jax.Array | None

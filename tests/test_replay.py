@@ -1,0 +1,160 @@
+"""A step of a run is taken once more, exactly, and each example of it tells what it did."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import planted_faults
+import pytest
+import small_experiment
+import tiny_pairs
+
+from research import checkpoint, cli, update
+from research.data import pipeline
+from research.errors import UserError
+from research.objectives import SigmoidLoss
+from research.replay import reading
+from research.replay.examples import Examples, examples, group
+from research.replay.recall import recall, recorded
+
+FILE = "tests/small_experiment.py"
+
+
+def looked_at(experiment):
+  """The examples of an experiment's first batch, on one device."""
+  batch = update.abstract_batch(experiment)
+  mesh = dataclasses.replace(
+    experiment.sharding, mesh=dict.fromkeys(experiment.sharding.mesh, 1)
+  ).make_mesh(jax.devices()[:1])
+  program = update.build(experiment, mesh, batch)
+  source = experiment.data.source("train")
+  rows = next(pipeline.batches(source, experiment.batch_size, seed=experiment.seed, threads=0))
+  return examples(experiment, program, program.init(), rows), rows
+
+
+def adds_up(found):
+  """The examples make up the batch: its loss, and every layer of its gradient."""
+  total = (found.loss * found.weight).sum()
+  np.testing.assert_allclose(total / found.weight.sum(), found.batch_loss, rtol=1e-5)
+  np.testing.assert_allclose(found.share.sum(), 1.0, rtol=1e-4)
+  assert (found.norms.sum(0) >= found.batch_norms * (1 - 1e-4)).all()  # the triangle's inequality
+
+
+def test_examples_make_up_the_batch():
+  found, rows = looked_at(small_experiment.experiment(batch=8))
+  adds_up(found)
+  assert found.groups == ("blocks/0", "blocks/1", "embed", "head")
+  assert (found.weight == (rows["segments"] > 0).sum(1)).all()
+
+
+def test_what_is_dropped_in_a_microbatch_is_dropped_of_each_example():
+  experiment = planted_faults.experiment(rate=0.3)
+  found, _ = looked_at(dataclasses.replace(experiment, batch_size=4, microbatches=2))
+  adds_up(found)
+
+
+@pytest.mark.parametrize("loss", [None, SigmoidLoss()], ids=["InfoNCE", "SigmoidLoss"])
+def test_an_example_of_a_contrastive_batch_is_its_own_row(loss):
+  experiment = tiny_pairs.experiment()
+  if loss is not None:
+    biased = experiment.model.clone(bias=-10.0)
+    experiment = dataclasses.replace(experiment, objective=loss, model=biased)
+  found, _ = looked_at(dataclasses.replace(experiment, batch_size=4))
+  adds_up(found)
+  assert (found.weight == 1).all()
+  assert len(set(found.loss)) == 4
+
+
+def some(norms, loss):
+  """Examples of one group."""
+  norms = np.array(norms, float)[:, None]
+  loss = np.array(loss, float)
+  return Examples(loss, np.ones_like(loss), norms, loss / 9, norms[:1, 0], ("a",), loss.mean())
+
+
+def test_the_example_that_did_most_comes_first_and_what_is_no_number_before_it():
+  assert some([1, 3, np.nan, 2], [1, 1, np.nan, 1]).ranked().tolist() == [2, 1, 3, 0]
+  assert some([1, 1], [1, 2]).ranked().tolist() == [1, 0]
+
+
+def test_a_group_is_a_layer_or_a_module():
+  assert group("decoder/blocks/11/mlp/up/kernel") == "decoder/blocks/11"
+  assert group("0/kernel") == "0"
+  assert group("embed/table") == "embed" and group("scale") == "scale"
+
+
+def test_texts_are_read_with_their_borders_and_labels():
+  rows = {
+    "tokens": np.array([[5, 6, 7, 8]]),
+    "segments": np.array([[1, 1, 2, 0]]),
+    "label": np.array([3]),
+  }
+  assert reading.texts(object(), rows) == ["5 6 \u2502 7\n= label 3"]
+  assert reading.pictures(rows) is None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A run of six steps with checkpoints at 4 and 6."""
+  folder = tmp_path_factory.mktemp("run")
+  assert cli.main(["run", FILE, "--workdir", str(folder)]) == 0
+  return folder
+
+
+def test_replaying_gives_what_was_logged_to_the_last_digit(folder, capsys):
+  assert cli.main(["replay", str(folder), "--step", "6"]) == 0
+  told = capsys.readouterr().out
+  assert "step 6 of 6, from the checkpoint of step 4, 1 step taken again." in told
+  assert "values as they were logged, to the last digit" in told
+  assert f"loss {recorded(folder, 6)['loss']:.9g}" in told
+  page = (folder / "replay-6.html").read_text()
+  assert "Which examples did most" in page and page.count("<h3>") == 16
+
+
+def test_before_the_first_checkpoint_a_run_is_begun_anew(folder):
+  recalled = recall(folder, 2, most=1)
+  assert (recalled.restored, recalled.passed) == (0, 0)
+  assert recalled.again()["loss"] == recorded(folder, 2)["loss"]
+
+
+def test_what_the_run_passed_over_is_passed_over(folder):
+  """A later checkpoint knows of it, the one before does not yet."""
+  recalled = recall(folder, 5, most=0)
+  program = recalled.program
+  with checkpoint.Checkpoints(folder / "checkpoints") as kept:
+    state = kept.restore(program.abstract, 6)
+    passed = jax.device_put(jnp.int32(3), state.guard.passed.sharding)
+    kept.about.update(kept.stored(6).about)
+    kept.save(6, dataclasses.replace(state, guard=dataclasses.replace(state.guard, passed=passed)))
+  again = recall(folder, 5, most=0)
+  source = recalled.experiment.data.source("train")
+  _, numbers = pipeline.examples(source, 16, seed=0, step=4 + 3)
+  assert again.passed == 3
+  assert (again.numbers == numbers).all() and (again.numbers != recalled.numbers).any()
+
+
+@pytest.mark.parametrize(
+  "step, most, told",
+  [
+    (9, 10, "the steps of .* are 1 to 6"),
+    (0, 10, "are 1 to 6"),
+    (4, 2, "3 steps were to be taken again; that is more than --most 2.*checkpoints of 4, 6"),
+  ],
+)
+def test_a_step_that_cannot_be_replayed_is_told(step, most, told, folder):
+  with pytest.raises(UserError, match=told):
+    recall(folder, step, most)
+
+
+def test_a_run_whose_file_has_changed_is_not_replayed(folder):
+  path = folder / "experiment.json"
+  kept = path.read_text()
+  path.write_text(
+    kept.replace('"optimizer.learning_rate": "0.01"', '"optimizer.learning_rate": "0.5"')
+  )
+  try:
+    with pytest.raises(UserError, match=r"has changed since .*learning_rate: 0.5 -> 0.01"):
+      recall(folder, 5, most=9)
+  finally:
+    path.write_text(kept)
