@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from research.bench import comparisons, rounds, sizes, weights
 from research.bench.comparisons import Comparison, Entry
 from research.cli import main
 from research.errors import UserError
+
+FAILED = types.SimpleNamespace(returncode=1)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,21 @@ def test_both_sides_read_the_same_folder(tmp_path):
     wanted = [np.sort(row[at > 0]) for row, at in zip(inputs["targets"], inputs["places"])]
   np.testing.assert_equal(predicted, wanted)
   assert sum(map(len, wanted)) == 4 * round(0.15 * 64)
+
+
+def test_captions_end_where_every_peer_looks_for_the_end():
+  _, _, inputs = weights.clip(sizes.TOWERS["tiny"])
+  np.testing.assert_array_equal(inputs["caption"].argmax(1), inputs["caption_end"])
+  assert len(set(inputs["caption_end"])) > 1 and (inputs["caption"] == 511).sum() == 8
+
+
+def test_what_the_peers_of_a_kind_need_is_told(monkeypatch):
+  asked = []
+  run = types.SimpleNamespace(run=lambda command, **_: asked.append(command[-1]) or FAILED)
+  monkeypatch.setattr(rounds, "subprocess", run)
+  with pytest.raises(UserError, match="cannot import torch, transformers, open_clip; give"):
+    rounds._peers(types.SimpleNamespace(kind="clip", peers=True, peer_python=sys.executable))
+  assert asked == ["import torch, transformers, open_clip"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ sizes        how large everything is
 ours         our worker: the program that `research run` and `research sample` would run
 peers        the workers of PyTorch and Hugging Face; needs an interpreter that has them
 weights      what both sides read where their results are compared before they are timed
-ours_read    our workers for these: BERT's training, classification, translation
+ours_read    our workers for these: BERT's and CLIP's training, classification, translation
 peers_read   those of Hugging Face
+peers_clip   those of Hugging Face and open_clip that train a CLIP
 saving       checkpoints, beside training and beside safetensors
 serve        what a worker does when it is asked
 machine      how fast memory is read

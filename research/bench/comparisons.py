@@ -31,6 +31,12 @@ TEXTS = {"Hugging Face, sdpa": SDPA, "Hugging Face, compile": ("compile", {})}
 SORTED = {"Hugging Face, sorted by length": ("sorted", {})}
 DECODING = {"Hugging Face generate": ("hf", {})}
 TRANSLATION = {"Hugging Face generate": SDPA}
+PAIRS = {
+  "Hugging Face, sdpa": SDPA,
+  "Hugging Face, compile": ("compile", {}),
+  "open_clip": ("open_clip", {}),
+  "open_clip, compile": ("open_clip_compile", {}),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +50,12 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """One table: what is done, in which dtype, by whom; ours is the first."""
+  """One table: what is done, in which dtype, by whom (ours is the first), and what is counted."""
 
   what: str
   dtype: str
   entries: list[Entry]
+  unit: str = "tokens"
 
 
 def training(size: str, python: str | None) -> Iterator[Comparison]:
@@ -89,6 +96,12 @@ def translate(size: str, python: str | None, folder: Path) -> Iterator[Compariso
       yield Comparison(f"translating with T5 {size}, {dtype}, {texts} at once", dtype, entries)
 
 
+def clip(size: str, python: str | None, folder: Path) -> Iterator[Comparison]:
+  for dtype in DTYPES:
+    entries = _entries("ours_read", "peers_clip", ("clip", dtype, str(folder)), python, PAIRS)
+    yield Comparison(f"training CLIP {size}, {dtype}", dtype, entries, unit="pairs")
+
+
 def _entries(
   ours: str,
   theirs: str,
@@ -103,4 +116,6 @@ def _entries(
 
 
 MADE_UP = {"train": training, "decode": decoding}
-READ = {"bert": bert, "classify": classify, "translate": translate}
+READ = {"bert": bert, "classify": classify, "translate": translate, "clip": clip}
+PEERS = ("torch", "transformers")  # what their interpreter has to have
+NEEDED = {"clip": (*PEERS, "open_clip")}

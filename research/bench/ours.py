@@ -71,7 +71,7 @@ def training(size: Size, dtype: str) -> None:
     state, measured = program.step(state, program.place(batch))
     jax.block_until_ready((state, measured))
 
-  serve(run, tokens=batch_size * length, flops=flops.of_training(made, shapes), **facts())
+  serve(run, count=batch_size * length, flops=flops.of_training(made, shapes), **facts())
 
 
 def decoding(size: Size, dtype: str, texts: int) -> None:
@@ -98,7 +98,7 @@ def decoding(size: Size, dtype: str, texts: int) -> None:
       raise AssertionError(f"wrote {written.shape}")
 
   read = sum(x.nbytes for x in jax.tree.leaves(params)) * NEW
-  serve(run, tokens=texts * NEW, bytes=read, **facts())
+  serve(run, count=texts * NEW, bytes=read, **facts())
 
 
 def facts() -> dict[str, object]:

@@ -1,6 +1,7 @@
-"""Our workers that read weights: BERT's training, classification, translation.
+"""Our workers that read weights: BERT's and CLIP's training, classification, translation.
 
 python -m research.bench.ours_read bert bfloat16 FOLDER
+python -m research.bench.ours_read clip bfloat16 FOLDER
 python -m research.bench.ours_read classify bfloat16 FOLDER uneven
 python -m research.bench.ours_read translate bfloat16 FOLDER 8
 """
@@ -27,7 +28,7 @@ from research.mesh import Sharding
 from research.models import Classifier
 from research.nn import platform
 from research.nn.cross_entropy import unembed
-from research.objectives import Label, MaskedToken
+from research.objectives import InfoNCE, Label, MaskedToken
 from research.optim import AdamW
 from research.predict import rows
 
@@ -36,14 +37,25 @@ def bert(model: Any, params: Any, inputs: dict[str, np.ndarray]) -> None:
   """Updates of a BERT on masked words; the first loss is compared."""
   batch = {name: inputs[name] for name in ("tokens", "places", "targets")}
   batch["segments"] = np.ones_like(batch["tokens"])
+  _training(MaskedToken(), model, params, batch, batch["tokens"].size)
+
+
+def clip(model: Any, params: Any, inputs: dict[str, np.ndarray]) -> None:
+  """Updates of a CLIP; the first loss is compared."""
+  pairs = len(inputs["caption"])
+  batch = {**inputs, "weights": np.ones(pairs, np.float32)}
+  _training(InfoNCE(), model, params, batch, pairs)
+
+
+def _training(objective: Any, model: Any, params: Any, batch: Any, count: int) -> None:
   made = Experiment(
     name="bench",
     data=None,
     model=model,
-    objective=MaskedToken(),
+    objective=objective,
     optimizer=AdamW(3e-4, weight_decay=0.1),
     steps=1_000,
-    batch_size=len(batch["tokens"]),
+    batch_size=len(next(iter(batch.values()))),
     sharding=Sharding(mesh={"data": -1, "fsdp": 1, "tensor": 1}),
   )
   shapes = _shapes(batch)
@@ -56,7 +68,7 @@ def bert(model: Any, params: Any, inputs: dict[str, np.ndarray]) -> None:
     jax.block_until_ready(state)
     return {"close": [float(measured["loss"].mean())]}
 
-  serve(run, tokens=batch["tokens"].size, flops=flops.of_training(made, shapes), **facts())
+  serve(run, count=count, flops=flops.of_training(made, shapes), **facts())
 
 
 def classify(body: Any, params: Any, inputs: dict[str, np.ndarray], lengths: str) -> None:
@@ -73,7 +85,7 @@ def classify(body: Any, params: Any, inputs: dict[str, np.ndarray], lengths: str
     found = rows.outputs(lambda batch: predict(params, batch), arrays, sizes.ROWS)
     return {"close": np.concatenate([row["probabilities"] for row in found]).tolist()}
 
-  serve(run, tokens=int(there.sum()), flops=_of_texts(model, lengths_B), **facts())
+  serve(run, count=int(there.sum()), flops=_of_texts(model, lengths_B), **facts())
 
 
 def translate(model: Any, params: Any, inputs: dict[str, np.ndarray], texts: int) -> None:
@@ -88,7 +100,7 @@ def translate(model: Any, params: Any, inputs: dict[str, np.ndarray], texts: int
     written = generate.translate(model, params, list(sources), steps=sizes.NEW, **greedy)
     return {"close": logits.ravel().tolist(), "same": np.concatenate(written).tolist()}
 
-  serve(run, tokens=texts * sizes.NEW, bytes=_read_by_decoder(params), **facts())
+  serve(run, count=texts * sizes.NEW, bytes=_read_by_decoder(params), **facts())
 
 
 def _first(model: Any, sources_BM: jax.Array) -> jax.Array:
@@ -138,6 +150,8 @@ def main() -> None:
     given = model, imported.params, dict(inputs)
   if kind == "bert":
     bert(*given)
+  elif kind == "clip":
+    clip(*given)
   elif kind == "classify":
     classify(*given, more[0])
   else:

@@ -117,7 +117,7 @@ def training(size: Size, dtype: str, peer: str) -> None:
     if DEVICE == "cuda":
       torch.cuda.synchronize()
 
-  serve(run, tokens=batch_size * length, threads=torch.get_num_threads())
+  serve(run, count=batch_size * length, threads=torch.get_num_threads())
 
 
 def decoding(size: Size, dtype: str, texts: int) -> None:
@@ -131,7 +131,7 @@ def decoding(size: Size, dtype: str, texts: int) -> None:
     written = model.generate(prompts, attention_mask=seen, pad_token_id=0, **settings)
     assert written.shape == (texts, PROMPT + NEW)  # noqa: S101 (a benchmark of less is none)
 
-  serve(run, tokens=texts * NEW, threads=torch.get_num_threads())
+  serve(run, count=texts * NEW, threads=torch.get_num_threads())
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def bert(folder: Path, dtype: str, inputs: dict[str, torch.Tensor], peer: str) -
     optimizer.zero_grad(set_to_none=True)
     return {"close": [loss.item()]}
 
-  serve(run, tokens=tokens.numel(), threads=torch.get_num_threads())
+  serve(run, count=tokens.numel(), threads=torch.get_num_threads())
 
 
 def classify(
@@ -85,7 +85,7 @@ def classify(
       found[some] = logits.float().softmax(dim=-1).cpu()
     return {"close": found.ravel().tolist()}
 
-  serve(run, tokens=int(counts.sum()), threads=torch.get_num_threads())
+  serve(run, count=int(counts.sum()), threads=torch.get_num_threads())
 
 
 def translate(
@@ -106,7 +106,7 @@ def translate(
   with torch.inference_mode():
     first = model(sources, decoder_input_ids=torch.zeros_like(sources[:, :1])).logits
   close = first[:, 0, :64].float().ravel().tolist()
-  serve(lambda: {"close": close, **run()}, tokens=texts * NEW, threads=torch.get_num_threads())
+  serve(lambda: {"close": close, **run()}, count=texts * NEW, threads=torch.get_num_threads())
 
 
 def main() -> None:

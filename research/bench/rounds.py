@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
   """Does what the options of `research bench` say; see `cli`.
 
   Raises:
-    UserError: there is no such size, the peers' interpreter has no torch or transformers, or a peer
+    UserError: there is no such size, the peers' interpreter lacks what they need, or a peer
       computes something else.
   """
   if options.size not in sizes.KINDS[options.kind]:
@@ -67,10 +67,11 @@ def _peers(options: argparse.Namespace) -> str | None:
   if not options.peers and options.peer_python is None:
     return None
   python = shutil.which(str(options.peer_python or sys.executable))
-  check = [python, "-c", "import torch, transformers"]
+  needed = ", ".join(comparisons.NEEDED.get(options.kind, comparisons.PEERS))
+  check = [python, "-c", f"import {needed}"]
   if python is None or subprocess.run(check, capture_output=True, check=False).returncode:  # noqa: S603 (the user's)
     raise UserError(
-      f"{options.peer_python or sys.executable} cannot import torch and transformers; "
+      f"{options.peer_python or sys.executable} cannot import {needed}; "
       "give the interpreter of an environment that has them: --peer-python PATH."
     )
   return python
@@ -107,7 +108,7 @@ def _measure(comparison: Comparison, rounds: int) -> None:
         bar.advance(task)
       bound, needed, rate = _limit(facts[0], comparison.dtype)
       available.append(rate)
-  console.print(_table(what, entries, facts, seconds, held, (bound, needed, available)))
+  console.print(_table(comparison, facts, seconds, held, (bound, needed, available)))
 
 
 def _check_alike(comparison: Comparison, facts: Sequence[dict[str, Any]]) -> None:
@@ -170,24 +171,26 @@ def _limit(facts: dict[str, Any], dtype: str) -> tuple[str, float, float]:
   return "of memory speed", facts["bytes"], memory_speed()
 
 
-def _table(what, entries, facts, seconds, held, limit):
+def _table(comparison, facts, seconds, held, limit):
   import rich.table
 
   bound, needed, available = limit
-  columns = ("tokens/s", "min to max", "research is", bound, "memory", "first run")
+  counted = f"{comparison.unit}/s"
+  columns = (counted, "min to max", "research is", bound, "memory", "first run")
   unit = "GB" if "bytes" in facts[0] else "GFLOP"
-  title = f"{what} ({bound.removeprefix('of ')} {statistics.median(available) / 1e9:,.0f} {unit}/s)"
+  most_now = f"{bound.removeprefix('of ')} {statistics.median(available) / 1e9:,.0f} {unit}/s"
+  title = f"{comparison.what} ({most_now})"
   table = rich.table.Table("", *columns, title=title)
-  tokens = facts[0]["tokens"]
-  for entry, fact, times, most in zip(entries, facts, seconds, held):
-    rates = [tokens / t for t in times]
+  count = facts[0]["count"]
+  for entry, fact, times, most in zip(comparison.entries, facts, seconds, held):
+    rates = [count / t for t in times]
     shares = [needed / t / rate for t, rate in zip(times, available)]
     ratios = [t / ours for t, ours in zip(times, seconds[0])]
     table.add_row(
       entry.name + (" (native)" if fact.get("native") else ""),
       f"{statistics.median(rates):,.0f}",
       f"{min(rates):,.0f} to {max(rates):,.0f}",
-      "" if entry is entries[0] else f"{statistics.median(ratios):.2f} x",
+      "" if entry is comparison.entries[0] else f"{statistics.median(ratios):.2f} x",
       f"{statistics.median(shares):.0%}",
       f"{short(most)}B",
       f"{fact['first_seconds']:.1f} s",

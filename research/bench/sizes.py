@@ -14,6 +14,27 @@ class Size:
   vocab_size: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Towers:
+  """Of a CLIP.
+
+  Attributes:
+    image, text: layers, width and heads of each tower; embeddings are as wide as the image tower.
+    image_size, patch: rows and columns of a picture, and of a patch.
+    length, vocab_size: of captions.
+    pairs: in a batch.
+  """
+
+  name: str
+  image: tuple[int, int, int]
+  text: tuple[int, int, int]
+  image_size: int
+  patch: int
+  length: int
+  vocab_size: int
+  pairs: int
+
+
 TINY = Size("tiny", depth=2, width=64, heads=2, vocab_size=512)
 MINI = Size("mini", depth=6, width=384, heads=6, vocab_size=8_192)
 SMALL = Size("small", depth=12, width=768, heads=12, vocab_size=50_257)  # GPT-2 124M
@@ -24,12 +45,21 @@ BASE = Size("small", depth=12, width=768, heads=12, vocab_size=30_522)  # BERT b
 BERTS = {size.name: size for size in (TINY, MINI, MINILM, BASE)}
 T5_SMALL = Size("small", depth=6, width=512, heads=8, vocab_size=32_128)
 T5S = {size.name: size for size in (TINY, MINI, T5_SMALL)}
+TOWERS = {
+  towers.name: towers
+  for towers in (
+    Towers("tiny", (2, 64, 2), (2, 64, 2), 32, 16, 8, vocab_size=512, pairs=8),
+    Towers("mini", (6, 384, 6), (3, 256, 4), 64, 16, 32, vocab_size=8_192, pairs=64),
+    Towers("small", (12, 384, 6), (6, 256, 4), 64, 16, 32, vocab_size=8_192, pairs=64),  # ViT-S/16
+  )
+}
 KINDS = {
   "train": SIZES,
   "decode": SIZES,
   "bert": BERTS,
   "classify": BERTS,
   "translate": T5S,
+  "clip": TOWERS,
   "save": SIZES,
 }
 

@@ -13,15 +13,15 @@ from flax.traverse_util import flatten_dict
 
 from research import hf
 from research.bench import sizes
-from research.bench.sizes import Size
+from research.bench.sizes import Size, Towers
 from research.data import masking
-from research.models import BERT, Transformer
-from research.objectives import MaskedToken
+from research.models import BERT, CLIP, Transformer
+from research.objectives import InfoNCE, MaskedToken
 
 INPUTS = "inputs.npz"
 
 
-def write(kind: str, size: Size, folder: Path) -> None:
+def write(kind: str, size: Size | Towers, folder: Path) -> None:
   """Makes weights and inputs for a kind of benchmark up, the same ones every time."""
   model, params, inputs = WRITTEN[kind](size)
   hf.write(folder, model, flatten_dict(jax.device_get(nn.meta.unbox(params)), sep="/"))
@@ -99,6 +99,43 @@ def translate(size: Size) -> tuple[Transformer, Any, dict[str, np.ndarray]]:
   return model, params, {"sources": sources.astype(np.int32)}
 
 
+def clip(size: Towers) -> tuple[CLIP, Any, dict[str, np.ndarray]]:
+  """A CLIP, and pairs whose captions are of any length; nothing is yet near to anything."""
+  (image_depth, image_width, image_heads), (text_depth, text_width, text_heads) = (
+    size.image,
+    size.text,
+  )
+  model = CLIP(
+    vocab_size=size.vocab_size,
+    max_length=size.length,
+    image_size=size.image_size,
+    patch=size.patch,
+    embedding=image_width,
+    image_width=image_width,
+    image_depth=image_depth,
+    image_heads=image_heads,
+    text_width=text_width,
+    text_depth=text_depth,
+    text_heads=text_heads,
+    temperature=0.02,  # as of one that has learned: the loss then shows what is computed
+  )
+  random, end = np.random.RandomState(0), size.vocab_size - 1
+  ends_B = random.randint(4, size.length, size.pairs).astype(np.int32)
+  captions_BL = random.randint(1, end, (size.pairs, size.length)).astype(np.int32)
+  places_L = np.arange(size.length)
+  captions_BL[places_L == ends_B[:, None]] = end  # the largest token, as CLIP's code looks for it
+  captions_BL[places_L > ends_B[:, None]] = 0
+  shape = (size.pairs, size.image_size, size.image_size, 3)
+  inputs = {
+    "image": random.randint(0, 256, shape).astype(np.uint8),
+    "caption": captions_BL,
+    "caption_end": ends_B,
+  }
+  batch = {**inputs, "weights": np.ones(size.pairs, np.float32)}
+  params = jax.jit(nn.init(InfoNCE(), model))(jax.random.key(0), batch)["params"]
+  return model, params, inputs
+
+
 def _varied(path: Any, x: jax.Array) -> jax.Array:
   """Weights of a T5 that look closely: as they begin, it would write one word for ever."""
   name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -120,4 +157,4 @@ def _pooled(model: BERT, tokens_BL: jax.Array) -> jax.Array:
   return model.pool(model.encode(tokens_BL))
 
 
-WRITTEN = {"bert": bert, "classify": classify, "translate": translate}
+WRITTEN = {"bert": bert, "classify": classify, "translate": translate, "clip": clip}
