@@ -133,6 +133,16 @@ def override(value: Any, overrides: Mapping[str, Any]) -> Any:
       override that changes nothing.
   """
   for path, new in overrides.items():
+    made = _replace(value, path.split("."), new, path)
+    if made is value:
+      raise UserError(f"{path}={shown(new)} changes nothing: it is that already; drop it.")
+    value = made
+  return value
+
+
+def restored(value: Any, overrides: Mapping[str, Any]) -> Any:
+  """`override` as a run remembers it: what changed something then may be the default by now."""
+  for path, new in overrides.items():
     value = _replace(value, path.split("."), new, path)
   return value
 
@@ -148,12 +158,13 @@ def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:
       f"{whole}: {at} has no {head!r}.{nearest(head, parts)} "
       f"It has {', '.join(parts) or 'nothing'}."
     )
+  old = parts[head]
   if rest:
-    return _with(value, head, _replace(parts[head], rest, new, whole))
-  new = check(new, parts[head], _hint(value, head), whole)
-  if new == parts[head] and type(new) is type(parts[head]):
-    raise UserError(f"{whole}={shown(new)} changes nothing: it is that already; drop it.")
-  return _with(value, head, new)
+    new = _replace(old, rest, new, whole)
+  else:
+    new = check(new, old, _hint(value, head), whole)
+    new = old if new == old and type(new) is type(old) else new
+  return value if new is old else _with(value, head, new)
 
 
 def _with(value: Any, name: str, part: Any) -> Any:

@@ -27,6 +27,8 @@ from research.trials import Trials
 MOST = 10_000  # experiments that a function may yield; more are a loop that does not end
 LISTED = 12  # files or functions that are named where one was not found
 
+Change = Callable[[Any, Mapping[str, Any]], Any]
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -61,16 +63,16 @@ class Recipe:
     target = str(self.path) + (f":{self.function}" if self.function != "experiment" else "")
     return secrets.command(["research", "run", target, *words, "--workdir", str(workdir)])
 
-  def experiments(self) -> list[Experiment]:
-    """All experiments that it names, with the overrides applied to each."""
-    return [item for program in self.programs() for item in program]
+  def experiments(self, change: Change = override) -> list[Experiment]:
+    """All experiments that it names, each changed by the overrides."""
+    return [item for program in self.programs(change) for item in program]
 
-  def programs(self) -> list[tuple[Experiment, ...]]:
+  def programs(self, change: Change = override) -> list[tuple[Experiment, ...]]:
     """The same, with those in one tuple that one program is to train (`Trials`)."""
     function = _function(self.path, self.function)
     knobs = search.asked(_checked(function, self.knobs, self.path))
     made = [
-      tuple(override(search.numbered(item, knobs), self.overrides) for item in program)
+      tuple(change(search.numbered(item, knobs), self.overrides) for item in program)
       for program in _called(function, knobs, self.path)
     ]
     names: set[str] = set()
@@ -105,6 +107,11 @@ def recipe(target: str, words: Sequence[str] = ()) -> Recipe:
     if name in knobs or name in overrides:
       raise UserError(f"{name} is given twice; drop one.")
     target_of[name] = literal(text)
+  for name, value in knobs.items():
+    default = _default(names[name])
+    value = str(value) if isinstance(default, str) else value
+    if type(default) is type(value) and default == value:
+      raise UserError(f"{name}={shown(value)} changes nothing: it is the default; drop it.")
   for name in overrides:
     if "." not in name and name not in _experiment_fields():
       raise UserError(_no_knob(name, f"{path}:{function}", names))
@@ -245,8 +252,6 @@ def _checked(function: Callable[..., Any], knobs: dict[str, Any], path: Path) ->
     hint = None if hint is inspect.Parameter.empty or isinstance(hint, str) else hint
     if isinstance(default, str) and not isinstance(value, str):
       value = str(value)  # `file=2024` is a name, not a number
-    if type(default) is type(value) and default == value:
-      raise UserError(f"{name}={shown(value)} changes nothing: it is the default; drop it.")
     checked[name] = check(value, default, hint, name)
   return checked
 

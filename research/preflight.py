@@ -37,7 +37,7 @@ def parts(experiment: Experiment) -> None:
     )
   for field, methods, wanted in (
     ("evals", ("measure", "total"), "Eval(objective)"),
-    ("baselines", ("fit",), "a counted model, such as models.NGram(...)"),
+    ("baselines", ("fit", "score"), "a counted model, such as models.NGram(...)"),
   ):
     named = getattr(experiment, field)
     if not isinstance(named, Mapping):

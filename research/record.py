@@ -13,7 +13,7 @@ from typing import Any
 
 from research import disk, load, secrets
 from research.errors import UserError, reason
-from research.experiment import BOOKKEEPING, Experiment
+from research.experiment import BOOKKEEPING, Experiment, restored
 
 RESULTS = ("metrics.jsonl", "checkpoints", "model.npz")  # a folder without them holds no run yet
 WRITES = ("model", "average")  # the fields on which what a trained model writes depends
@@ -34,7 +34,7 @@ def open_run(workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     _given(workdir, record["overrides"]),
   )
   name, description = record["name"], secrets.describe(record["description"])
-  for experiment in made.experiments():
+  for experiment in made.experiments(restored):
     if experiment.name == name:
       break
   else:

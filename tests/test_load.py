@@ -138,6 +138,14 @@ def test_a_run_folder_remembers_its_experiment(file, tmp_path):
   assert "width=16" in record["command"]
 
 
+def test_a_run_opens_where_what_it_was_given_is_the_default_by_now(file, tmp_path):
+  recipe = load.recipe(str(file), ["width=16", "optimizer.b2=0.95"])
+  remember(tmp_path / "run", recipe, recipe.experiment())
+  file.write_text(FILE.replace("width=32", "width=16").replace("peak)", "peak), b2=0.95"))
+  again, _ = open_run(tmp_path / "run")
+  assert (again.model.width, again.optimizer.b2) == (16, 0.95)
+
+
 def test_a_run_folder_refuses_another_experiment(file, tmp_path):
   recipe = load.recipe(str(file))
   other = load.recipe(str(file), ["width=16"])

@@ -1,0 +1,106 @@
+"""What pre-training is worth where labels are few: an encoder with it, without it, and TF-IDF.
+
+  research run experiments/few_labels.py:pretrain texts=FILE --workdir runs/words
+  research sweep experiments/few_labels.py start=runs/words train=FILE test=FILE
+  research run experiments/few_labels.py:smoke
+
+`texts` has a text on each line, which nobody labelled; `train` and `test` are tables as those of
+`classification.py`, with `labels=150` where there are so many. Each number of labels is tried with
+several seeds. A seed chooses the records, their order and the values that nothing was learned for;
+both arms of a seed see the same, and so does TF-IDF with logistic regression, the baseline. The
+end of a run is scored, and nothing is chosen by the score.
+
+Expect: not measured yet.
+"""
+
+import dataclasses
+
+from research import Eval, Experiment, InitFrom, data, model_of, models, objectives, optim
+from research.bag_of_words import TfIdf
+
+UPDATES = {100: 100, 1_000: 300, None: 1_000}  # by the number of labels; None for all of them
+
+
+def pretrain(texts, width=256, depth=2, length=40, steps=1_000, vocab_size=6_000, peak=0.01):
+  """Masked words of lines of text (Devlin et al., 2018, task 1), with Muon, in minutes."""
+  words = data.SentencePiece(vocab_size, special=data.MARKS)
+  lines = data.Files(texts, separator="\n")
+  return Experiment(
+    name="pretrain",
+    data=data.SentencePairs(lines, words, length, rate=0.2, short=0.0),
+    model=models.BERT(vocab_size, 64, width, depth, heads=width // 64),
+    objective=objectives.MaskedToken(),
+    optimizer=_muon(peak, warmup=steps // 24),
+    steps=steps,
+    batch_size=128,
+    evals={"heldout": Eval(objectives.MaskedToken(), batches=16, every=max(1, steps // 6))},
+  )
+
+
+def experiment(
+  train, test, labels=2, start="", counts=tuple(UPDATES), seeds=3, length=48, peak=0.005
+):
+  """Arms `scratch_N` and `pretrained_N`, the latter where there is a run to start from."""
+  scores = objectives.LabelScores()
+  if start:
+    body, words = model_of(start), data.FromRun(start)
+  else:
+    new = pretrain("")
+    body, words = new.model, new.data.tokenizer
+  for seed in range(1, seeds + 1):
+    for count in counts:
+      scratch = Experiment(
+        name=f"few_labels/scratch_{count or 'all'}/seed_{seed}",
+        data=data.Labelled(
+          data.LabelledFile(train),
+          words,
+          length,
+          labels,
+          heldout=data.LabelledFile(test),
+          limit=count,
+          draw=seed if count else 0,
+        ),
+        model=models.Classifier(body.clone(dropout=0.2), labels, dropout=0.2, pooling="mean"),
+        objective=objectives.Label(),
+        optimizer=_muon(peak, warmup=UPDATES[count] // 10),
+        steps=UPDATES[count],
+        batch_size=64,
+        seed=seed,
+        evals={"test": Eval(scores, every=UPDATES[count])},
+        baselines={"tf-idf": TfIdf()},
+      )
+      yield scratch
+      if start:
+        origin = InitFrom(
+          start, parts=(("body/", ""),), new=("^head/",), unused=("_head/", "pooler")
+        )
+        name = scratch.name.replace("scratch", "pretrained")
+        yield dataclasses.replace(scratch, name=name, init_from=origin)
+
+
+def _muon(peak, warmup):
+  return optim.Muon(
+    optim.WarmupStableDecay(peak, warmup=warmup, decay=0.5), weight_decay=0.1, clip=1.0
+  )
+
+
+def smoke():
+  """Which kind of Python statement a line is, from few of them: seconds, no download."""
+  made = next(experiment("", "", labels=4, counts=(100,), seeds=1))
+  return dataclasses.replace(made, name="few_labels").vary(
+    "smoke",
+    {
+      "data.train": data.PythonLines(),
+      "data.heldout": None,
+      "data.tokenizer.vocab_size": 600,
+      "model.body.vocab_size": 600,
+      "model.body.width": 64,
+      "model.body.heads": 2,
+      "steps": 20,
+      "optimizer.learning_rate.warmup": 2,
+      "batch_size": 16,
+      "evals.test.every": 20,
+      "evals.test.batches": 4,
+      "baselines": {},
+    },
+  )
