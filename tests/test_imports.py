@@ -31,7 +31,7 @@ FLOORS = [
   {"sample", "verify", "plan", "explain", "features", "attempt"},
   {"hf", "predict", "compare", "replay"},
   {"merge", "retrieve", "sweep"},
-  {"bench"},
+  {"bench", "reproduce"},
   {"commands"},
   {"grammar"},
   {"cli"},

@@ -10,6 +10,7 @@ pictures     ImageText; of Captioned, CaptionedArray, CaptionedTFDS, WebDataset;
 augmentation SquareCrop, ResizedCrop, Flip, Colour
 tasks        Labelled, Tagged, Questions, Summaries; of LabelledFile, CoNLL, SQuAD, SummaryFile,
              PythonLines, ...
+problems     ProblemFile, WhichLabel, SymbolMaps: for a decoder to answer
 batches      batches (endless, shuffled), epoch (once, in order)
 preview      what a dataset looks like
 """
@@ -28,6 +29,7 @@ from research.data.labels import Labels
 from research.data.parallel import LineAligned, PairFiles, UnicodeNames
 from research.data.pipeline import Batch, Dataset, Source, batches, epoch
 from research.data.preview import picture, preview
+from research.data.problems import ProblemFile, WhichLabel
 from research.data.python_tasks import PythonLines, PythonQuestions, PythonSummaries, PythonWords
 from research.data.questions import Questions
 from research.data.sentence_pairs import MARKS, SentencePairs
@@ -36,6 +38,7 @@ from research.data.span_corruption import SENTINELS, SpanCorruption
 from research.data.splits import ByHash, Tail
 from research.data.squad import SQuAD
 from research.data.summaries import Sources, Summaries, SummaryFile
+from research.data.symbol_maps import SymbolMaps
 from research.data.tagged import CoNLL, Tagged
 from research.data.text import PreparedText, Text
 from research.data.tfds import TFDS
@@ -73,6 +76,7 @@ __all__ = [
   "PairFiles",
   "PreparedText",
   "PreparedTranslations",
+  "ProblemFile",
   "PythonLines",
   "PythonQuestions",
   "PythonSummaries",
@@ -89,6 +93,7 @@ __all__ = [
   "SquareCrop",
   "Summaries",
   "SummaryFile",
+  "SymbolMaps",
   "Tagged",
   "Tail",
   "Text",
@@ -96,6 +101,7 @@ __all__ = [
   "UnicodeNames",
   "Vocabulary",
   "WebDataset",
+  "WhichLabel",
   "batches",
   "epoch",
   "load_vocabulary",
