@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument("words", nargs="*", metavar="name=value", help="as for `research run`")
   add = parser.add_argument
   add("--workdir", help="folder of the run, or of the runs of a sweep")
-  add("--only", metavar="NAME", help="of several experiments, the one of this name")
+  add("--only", action="append", metavar="NAME", help="of several, this one; may be repeated")
   add("--submit", action="store_true", help="hand the job over instead of printing it")
 
   add = parser.add_argument_group("the machines").add_argument
@@ -209,16 +209,17 @@ def _runs(options: argparse.Namespace, topology: machines.Topology) -> dict[str,
   workdir = options.workdir
   if len(names) == 1:
     return {names[0]: (*command, *(("--workdir", workdir) if workdir else ()))}
-  if options.only and options.only not in names:
-    raise UserError(
-      f"--only {options.only}: {options.file} names no such experiment."
-      f"{nearest(options.only, names)} It names {', '.join(names)}."
-    )
+  for name in options.only or ():
+    if name not in names:
+      raise UserError(
+        f"--only {name}: {options.file} names no such experiment.{nearest(name, names)} "
+        f"It names {', '.join(names)}."
+      )
   if len(set(names)) < len(names):
     raise UserError(f"{options.file} gives two experiments the same name: {', '.join(names)}.")
   return {
     name: (*command, "--only", name, *(("--workdir", f"{workdir}/{name}") if workdir else ()))
-    for name in ([options.only] if options.only else names)
+    for name in options.only or names
   }
 
 

@@ -108,11 +108,11 @@ def _in_cluster(environment: Mapping[str, str]) -> bool:
     or has("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")
     or "," in workers
     or has("MEGASCALE_COORDINATOR_ADDRESS")
-    or (not has("TPU_SKIP_MDS_QUERY") and _on_tpu_machine(environment))
+    or (not has("TPU_SKIP_MDS_QUERY") and on_tpu_machine(environment))
   )
 
 
-def _on_tpu_machine(environment: Mapping[str, str]) -> bool:
+def on_tpu_machine(environment: Mapping[str, str]) -> bool:
   if "tpu" not in environment.get("JAX_PLATFORMS", "tpu"):
     return False
   chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]

@@ -189,6 +189,12 @@ def plan(options) -> int:
   )
 
 
+def reproduce(options) -> int:
+  from research.reproduce import command
+
+  return command.run(options)
+
+
 def report(options) -> int:
   from research import report
 
@@ -230,9 +236,36 @@ def compare(options) -> int:
 
 
 def sweep(options) -> int:
+  if options.trials or options.storage:
+    return _search(options)
   from research.sweep import command
 
   return command.run(options)
+
+
+def _search(options) -> int:
+  from research import load
+  from research.search import declared
+
+  if not options.trials:
+    raise UserError("--storage is of a search; say with --trials how many there are to be.")
+  if options.only or options.dry_run or options.launcher != "local":
+    raise UserError(
+      "--trials goes without --only, --dry-run and --launcher: what a search runs it does not know "
+      "beforehand. On several machines give the same command on each, with one --workdir."
+    )
+  recipe = load.recipe(options.file, options.words)
+  wanted = declared(load.functions(recipe.path)[recipe.function])
+  from research.sweep.search import search
+
+  return search(
+    wanted,
+    recipe,
+    options.workdir,
+    trials=options.trials,
+    workers=options.workers,
+    storage=options.storage,
+  )
 
 
 def runs(options) -> int:

@@ -196,6 +196,19 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
   plan.add_argument("--timeout", type=float, default=900, help="seconds for a compilation")
   plan.add_argument("--out", type=Path, help="folder of the pages (default: runs/plans)")
 
+  reproduce = command(
+    "reproduce",
+    commands.reproduce,
+    "Hold runs against what a paper says: the CLAIMS of a file, judged over seeds.",
+    "What is missing is run, several at once; run it again to go on. It exits with 0 whatever the "
+    "verdicts are, and with 42 where it was stopped.",
+  )
+  experiment(reproduce)
+  reproduce.add_argument("--workdir", type=_folder, required=True, help="folder of all runs")
+  reproduce.add_argument(
+    "--workers", type=_count, metavar="N", help="at once (default: one for each GPU, or core)"
+  )
+
   report = command(
     "report", commands.report, "Write report.html of a run: curves, baselines, samples."
   )
@@ -221,6 +234,37 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
   compare.add_argument(
     "--most", type=_count, default=8, metavar="N", help="steps to train two files (default: 8)"
   )
+
+  sweep = command(
+    "sweep",
+    commands.sweep,
+    "Run all experiments of a file, several at once; run it again to go on.",
+    "Each has a process and a folder of its own, DIR/NAME. Exit codes: 0 all are done, 42 stopped "
+    "and can go on, else that of the first run that failed.",
+  )
+  experiment(sweep)
+  sweep.add_argument("--workdir", type=_folder, required=True, help="folder of all runs")
+  sweep.add_argument(
+    "--workers", type=_count, metavar="N", help="at once (default: one for each GPU, or core)"
+  )
+  sweep.add_argument("--only", metavar="NAME", help="that experiment, or those below NAME/")
+  sweep.add_argument(
+    "--dry-run", action="store_true", help="only what it would cost, by three steps of each kind"
+  )
+  searching = sweep.add_argument_group(
+    "a search", "Of FILE:search, a function of a trial; see research/search.py."
+  )
+  searching.add_argument("--trials", type=_count, metavar="N", help="how many there are to be")
+  searching.add_argument(
+    "--storage", metavar="URL", help="database of the trials (default: a file in DIR)"
+  )
+  clusters = sweep.add_argument_group("on a cluster", "See `launch --help`.")
+  clusters.add_argument("--launcher", choices=("local", "slurm", "gke"), default="local")
+  clusters.add_argument("--topology", metavar="KIND:SHAPE", help="machines of one run")
+  clusters.add_argument(
+    "--launch", action="append", default=[], metavar="OPTION", help="--launch=--queue=short"
+  )
+  clusters.add_argument("--submit", action="store_true", help="hand it over instead of printing it")
 
   runs = command(
     "runs",

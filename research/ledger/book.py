@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from research import entry
-from research.errors import UserError, nearest
+from research.errors import RunError, UserError, nearest
 from research.ledger import facts
 from research.ledger.conditions import Condition
 from research.ledger.facts import Facts, Value
@@ -63,12 +63,12 @@ class Ledger:
     self._file.close()
 
   def take(self, run: Path) -> None:
-    """Writes down anew what a run's folder says. What the file refuses is told and can wait: the
-    folder is read again by the next `refresh`."""
+    """Writes down anew what a run's folder says. What cannot be read or written is told and can
+    wait: the folder is read again by the next `refresh`."""
     try:
       with self._turn():
         self._write(run)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError, RunError) as error:
       print(f"warning: {self.root / FILE} does not have {run} yet: {error}", file=sys.stderr)
 
   def refresh(self) -> None:

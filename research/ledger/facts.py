@@ -11,6 +11,7 @@ from pathlib import Path
 
 from research import entry, lock, report
 from research.log.lines import Line, number
+from research.report.run import Run
 from research.retention import Keep
 from research.steps import Steps
 
@@ -68,7 +69,8 @@ def stamp(run: Path) -> str:
 
 def read(run: Path, folder: str) -> Facts:
   """What a run's folder says; what is missing or broken in it is left out."""
-  found, about = report.read(run), entry.read(run)
+  about = entry.read(run)
+  found = _nothing(about) if _only_entered(run) else report.read(run)
   description = found.experiment["description"]
   steps = Steps(run / "checkpoints", Keep())
   stored = steps.all()
@@ -93,13 +95,27 @@ def read(run: Path, folder: str) -> Facts:
     folder,
     run={name: value for name, value in standing.items() if value not in (None, "")},
     figures=dict(_figures(found)),
-    fields={"name": found.name, **{path: _plain(text) for path, text in description.items()}},
+    fields={
+      "name": found.name,
+      **({} if about is None else {"seed": about.seed}),
+      **{path: _plain(text) for path, text in description.items()},
+    },
     versions={f"versions.{name}": str(version) for name, version in versions.items()},
     files=dict(_files(run)),
   )
 
 
-def _figures(found: report.Run) -> Iterator[tuple[str, Value]]:
+def _only_entered(run: Path) -> bool:
+  """Whether it failed before it began, and left its entry alone."""
+  return not any((run / name).exists() for name in FILES[1:])
+
+
+def _nothing(about: entry.Entry | None) -> Run:
+  name = "" if about is None else about.name
+  return Run(name, {"description": {}}, [], {}, {}, {}, [], [], 0.0, 0)
+
+
+def _figures(found: Run) -> Iterator[tuple[str, Value]]:
   newest = {name: lines[-1] for name, lines in found.evaluations.items() if lines}
   if found.train:
     newest["train"] = {"loss": found.train[-1].get("loss")}

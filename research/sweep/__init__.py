@@ -1,0 +1,19 @@
+"""Many experiments of one file, each in a process of its own, as many at once as the machine bears.
+
+shares     the machine, cut into equal parts: cores and GPUs
+processes  where they come from: a server that has imported everything and computed nothing
+preloaded  what it has imported
+worker     what each of them does
+runner     starts them, starts them again, stops them
+row        how a run of a sweep stands
+display    that, on a screen or in a file
+probe      three steps of an experiment, to know what it costs
+dry_run    what a whole sweep would cost
+clusters   the same sweep as jobs of SLURM or GKE
+command    `research sweep`
+"""
+
+from research.sweep.row import Row, Swept
+from research.sweep.runner import sweep
+
+__all__ = ["Row", "Swept", "sweep"]

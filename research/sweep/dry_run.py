@@ -1,0 +1,142 @@
+"""What a sweep would cost: a table of its experiments, each kind measured by three steps.
+
+Experiments that differ in their seed alone cost the same, and one of them is measured. Nothing is
+written into the sweep's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import math
+import os
+import queue
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from research.experiment import BOOKKEEPING, Experiment
+from research.load import Recipe
+from research.log.progress import duration, short
+from research.sweep import probe, processes, row
+from research.sweep.probe import Cost
+from research.sweep.shares import Share, shares
+
+# What does not change the cost of a step, beside names: but a mesh and evaluations do.
+ALIKE = {"name", "seed", *BOOKKEEPING} - {"sharding"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """Experiments of one cost: all of them, and those that are not done yet."""
+
+  experiments: list[Experiment]
+  todo: int
+
+  @property
+  def label(self) -> str:
+    """The name of the first, with `*` for its seed where there are others."""
+    name = self.experiments[0].name
+    return f"{name.rpartition('/')[0]}/*" if len(self.experiments) > 1 and "/" in name else name
+
+
+def show(
+  recipe: Recipe, experiments: Sequence[Experiment], workdir: Path, workers: int | None
+) -> int:
+  """Prints the table; returns 0, or 1 where an experiment could not be measured."""
+  found = kinds(experiments, workdir)
+  todo = sum(kind.todo for kind in found)
+  parts = shares(workers, max(todo, 1))
+  costs = measure(recipe, [kind.experiments[0].name for kind in found], parts)
+  _print(found, costs, len(parts))
+  return int(any(cost.error and math.isnan(cost.seconds) for cost in costs))
+
+
+def kinds(experiments: Sequence[Experiment], workdir: Path) -> list[Kind]:
+  """The experiments, those of one cost together, in the order of their first."""
+  rows = row.rows(experiments, workdir)
+  together: dict[tuple[tuple[str, str], ...], list[int]] = {}
+  for i, experiment in enumerate(experiments):
+    description = experiment.describe().items()
+    key = tuple(item for item in description if item[0].split(".")[0] not in ALIKE)
+    together.setdefault(key, []).append(i)
+  return [
+    Kind([experiments[i] for i in alike], sum(not rows[i].done_before() for i in alike))
+    for alike in together.values()
+  ]
+
+
+def measure(recipe: Recipe, names: Sequence[str], parts: Sequence[Share]) -> list[Cost]:
+  """The costs of experiments, as many measured at once as there would be runs at once."""
+  context = processes.context()
+  free: queue.SimpleQueue[Share] = queue.SimpleQueue()
+  for part in parts:
+    free.put(part)
+
+  def one(name: str) -> Cost:
+    share = free.get()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=probe.work, args=(recipe, name, share, theirs))
+    process.start()
+    theirs.close()
+    try:
+      return Cost(**ours.recv())
+    except EOFError:
+      process.join()
+      return Cost(error=f"its process ended with {process.exitcode}")
+    finally:
+      process.join()
+      free.put(share)
+
+  with ThreadPoolExecutor(len(parts)) as pool:
+    return list(pool.map(one, names))
+
+
+def together(seconds: Iterable[float], workers: int) -> float:
+  """Seconds until all runs are done: each begins, in turn, when a worker has become free."""
+  ends = [0.0] * workers
+  for each in seconds:
+    heapq.heapreplace(ends, ends[0] + each)
+  return max(ends)
+
+
+def _print(found: Sequence[Kind], costs: Sequence[Cost], workers: int) -> None:
+  import sys
+
+  from rich.console import Console
+  from rich.table import Table
+
+  table = Table(box=None, pad_edge=False)
+  heads = ("experiment", "runs", "to do", "parameters", "FLOPs", "memory", "compile", "step", "run")
+  for head in heads:
+    table.add_column(head, justify="left" if head == "experiment" else "right", overflow="fold")
+  for kind, cost in zip(found, costs, strict=True):
+    known = (
+      [cost.error]
+      if cost.error
+      else [
+        short(cost.parameters),
+        short(cost.flops),
+        f"{short(cost.memory)}B",
+        f"{cost.compile_seconds:.1f} s",
+        f"{1000 * cost.step_seconds:.3g} ms",
+        duration(cost.seconds),
+      ]
+    )
+    table.add_row(kind.label, str(len(kind.experiments)), str(kind.todo), *known)
+  wide = None if sys.stdout.isatty() else 10_000
+  Console(width=wide, markup=False, highlight=False).print(table)
+  runs = [cost.seconds for kind, cost in zip(found, costs, strict=True) for _ in range(kind.todo)]
+  flops = sum(cost.flops * kind.todo for kind, cost in zip(found, costs, strict=True))
+  most = sum(heapq.nlargest(workers, (cost.memory for cost in costs if not cost.error)))
+  total = sum(len(kind.experiments) for kind in found)
+  print(
+    f"{total} runs, {len(runs)} to do, {workers} at once: about "
+    f"{_known(together(runs, workers), duration)} without evaluations and saves; "
+    f"{_known(flops, short)} FLOPs; at most {short(most)}B of the machine's "
+    f"{short(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))}B of memory at once"
+  )
+
+
+def _known(value: float, say) -> str:
+  return "an unknown time" if math.isnan(value) and say is duration else say(value)

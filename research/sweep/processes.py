@@ -1,0 +1,35 @@
+"""Where the processes of a sweep come from.
+
+To import JAX and this library takes some two seconds, more than many small runs. A server imports
+them once and computes nothing; each run is a fork of it, made in a hundredth of a second, and from
+then on a process of its own, that can be killed, run out of memory or crash by itself. It is
+Python's own `forkserver`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.context
+import multiprocessing.forkserver
+import os
+import platform
+
+from research import memory
+
+PRELOADED = "research.sweep.preloaded"
+
+
+def context() -> multiprocessing.context.BaseContext:
+  """What starts processes; its server runs from now on, until this process ends."""
+  made = multiprocessing.get_context("forkserver")
+  made.set_forkserver_preload([PRELOADED])
+  # The server, and all forks of it, are started as `research run` is: see `memory.restart`.
+  before = os.environ.get(memory.ENVIRONMENT)
+  if before is None and platform.libc_ver()[0] == "glibc":
+    os.environ[memory.ENVIRONMENT] = memory.tunables()
+  try:
+    multiprocessing.forkserver.ensure_running()
+  finally:
+    if before is None:
+      os.environ.pop(memory.ENVIRONMENT, None)
+  return made
