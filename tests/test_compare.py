@@ -59,6 +59,7 @@ def test_names_and_numbers_of_functions_are_no_difference():
   assert not program.verdict(*map(program.canonical, (a, b.replace("f32", "bf16")))).same
 
 
+@pytest.mark.slow
 def test_a_gigantic_model_is_compared_from_its_shapes():
   a, b = (sides.side(f"experiments/gpt3.py size=175B{more}") for more in ("", " data.length=1024"))
   assert [path for path, *_ in sides.differences(a, b)] == ["data.length"]

