@@ -197,8 +197,16 @@ def reproduce(options) -> int:
 
 def report(options) -> int:
   from research import report
+  from research.ledger.facts import folders
 
-  print(report.write(options.workdir))
+  first, *others = options.workdir
+  alone = not others and not options.output
+  if alone and (not first.is_dir() or first in folders(first)):
+    print(report.write(first))
+    return 0
+  runs = list(dict.fromkeys(run for root in options.workdir for run in folders(root)))
+  common = Path(os.path.commonpath([root.absolute() for root in options.workdir]))
+  print(report.write_several(runs, options.output or common))
   return 0
 
 

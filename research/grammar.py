@@ -210,9 +210,17 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
   )
 
   report = command(
-    "report", commands.report, "Write report.html of a run: curves, baselines, samples."
+    "report",
+    commands.report,
+    "Write report.html of a run, or of several: curves, baselines, samples, quality against cost.",
+    "Of several runs, or a folder of them, it also writes runs.csv and runs.md.",
   )
-  report.add_argument("workdir", type=Path)
+  report.add_argument(
+    "workdir", type=Path, nargs="+", metavar="DIR", help="runs, or folders of some"
+  )
+  report.add_argument(
+    "--output", type=_folder, metavar="DIR", help="of several runs (default: what holds them all)"
+  )
 
   compare = command(
     "compare",

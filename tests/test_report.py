@@ -10,7 +10,7 @@ import pytest
 
 from research import report
 from research.errors import UserError
-from research.report import plots, tables
+from research.report import canvas, plots, tables
 
 BASELINES = {"unigram": 6.2, "bigram": 4.9, "5-gram <b>": 4.0, "price $x$ & $y": 5.0}
 
@@ -196,7 +196,7 @@ def test_a_folder_without_a_run_is_a_users_mistake(tmp_path):
 
 
 def test_labels_do_not_overlap():
-  places = plots.spread([1.0, 1.01, 1.02, 4.9, 5.0], 0.5, 5.0)
+  places = canvas.spread([1.0, 1.01, 1.02, 4.9, 5.0], 0.5, 5.0)
   assert np.all(np.diff(places) >= 0.5 - 1e-9) and places[-1] <= 5.0
 
 

@@ -12,7 +12,8 @@ _CSS = """
 :root {
   color-scheme: light dark;
   --paper: #fcfbf8; --ink: #22252a; --muted: #6a6e76; --rule: #e5e2da; --wash: #f4f2ec;
-  --train: #2a6f97; --heldout: #c05621; --other: #5b7f3a;
+  --train: #2a6f97; --heldout: #c05621; --other: #5b7f3a; --fourth: #7b5aa6; --fifth: #2f8f83;
+  --sixth: #a17c00; --seventh: #b5476b; --eighth: #7a6652;
   --serif: Charter, "Bitstream Charter", "Iowan Old Style", "Sitka Text", Cambria, Georgia, serif;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif;
   --mono: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -20,7 +21,8 @@ _CSS = """
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #16181b; --ink: #e4e2dc; --muted: #9a9da3; --rule: #2d3035; --wash: #1d2023;
-    --train: #74b3d8; --heldout: #eb9a5f; --other: #a3c585;
+    --train: #74b3d8; --heldout: #eb9a5f; --other: #a3c585; --fourth: #b79be0; --fifth: #6cc4b7;
+    --sixth: #d9b84a; --seventh: #e58aa6; --eighth: #bfa88f;
   }
 }
 * { box-sizing: border-box; }
@@ -42,6 +44,7 @@ svg text { font-family: var(--sans); font-variant-numeric: tabular-nums; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1.5rem; }
 .panels figcaption { display: flex; justify-content: space-between; margin-bottom: .2rem; }
 .panels figcaption b { color: var(--ink); font-weight: 500; }
+.beside pre { max-height: 22rem; overflow-y: auto; margin-top: 0; }
 .choice > input { position: absolute; opacity: 0; }
 .choice > label {
   display: inline-block; padding: .15rem 0; margin: 0 1.4rem .8rem 0; cursor: pointer;
@@ -61,6 +64,9 @@ tr.strong td { font-weight: 600; }
 tr.strong td:first-child { color: var(--heldout); }
 tr.best td:first-child::after { content: "best baseline"; margin-left: .6rem; color: var(--muted);
   font-size: .75rem; }
+tr.yes td:nth-child(2) { color: var(--other); font-weight: 600; }
+tr.no td:nth-child(2) { color: var(--heldout); font-weight: 600; }
+tr.open td:nth-child(2) { color: var(--muted); }
 td span { color: var(--muted); font-weight: 400; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr));
   gap: 1.2rem 1.5rem; margin: 0; }
@@ -157,6 +163,12 @@ def panels(parts: Iterable[tuple[str, str, str]]) -> str:
     for name, value, svg in parts
   ]
   return f'<div class="panels">{"".join(cells)}</div>'
+
+
+def beside(parts: Iterable[tuple[str, str]]) -> str:
+  """Names with HTML below each, side by side as far as there is room."""
+  cells = [f"<figure><figcaption>{text(name)}</figcaption>{body}</figure>" for name, body in parts]
+  return f'<div class="panels beside">{"".join(cells)}</div>'
 
 
 def table(header: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:

@@ -1,29 +1,14 @@
-"""The plots of a report: SVG that stands inside the page and takes its colours from it.
-
-Colours are drawn as stand-ins and then replaced by the page's CSS variables, so that one drawing
-reads on light and on dark paper.
-"""
+"""The plots of a report on one run: the loss beside what it is compared with, and small panels."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import re
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-# Stand-in -> CSS variable. No drawing would use these blacks by itself.
-_PAINT = {
-  "ink": "#010203",
-  "muted": "#010204",
-  "rule": "#010205",
-  "train": "#010206",
-  "heldout": "#010207",
-  "other": "#010208",
-}
+from research.report.canvas import PAINT, clip, figure, place, side_labels, svg
+
 _POINTS = 600  # what a line keeps: more would be finer than a pixel
 _TALLEST = 2.0  # a plot ends at this multiple of its lowest value: what is above says little
 
@@ -70,38 +55,38 @@ def loss(
   paints = ["heldout", "other"]
   for i, curve in enumerate(heldout):
     if len(curve.values):
-      labels.append((_clip(curve.name), curve.values[-1], paints[min(i, 1)]))
-  labels += [(_clip(name), value, "muted") for name, value in baselines if np.isfinite(value)]
+      labels.append((clip(curve.name), curve.values[-1], paints[min(i, 1)]))
+  labels += [(clip(name), value, "muted") for name, value in baselines if np.isfinite(value)]
   labels.sort(key=lambda label: label[1])
   # Where there is little room, the table has the values.
   texts = [f"{name} {value:.3g}" if size[0] > 500 else name for name, value, _ in labels]
   texts = [f"{text} ↑" if label[1] > high else text for text, label in zip(texts, labels)]
 
-  with _figure(size) as (figure, axes):
+  with figure(size) as (drawn, axes):
     margin = 24 + 6.0 * max(map(len, texts), default=0)
-    _place(figure, axes, size, right=margin)
+    place(drawn, axes, size, right=margin)
     for _, value in baselines:
       if low <= value <= high:
-        axes.axhline(value, color=_PAINT["muted"], linewidth=0.9, dashes=(4, 3), zorder=1)
+        axes.axhline(value, color=PAINT["muted"], linewidth=0.9, dashes=(4, 3), zorder=1)
     raw = thin(train)
-    axes.plot(raw.steps, raw.values, color=_PAINT["train"], alpha=0.3, linewidth=0.8)
-    axes.plot(smoothed.steps, smoothed.values, color=_PAINT["train"], linewidth=2.2)
+    axes.plot(raw.steps, raw.values, color=PAINT["train"], alpha=0.3, linewidth=0.8)
+    axes.plot(smoothed.steps, smoothed.values, color=PAINT["train"], linewidth=2.2)
     for i, curve in enumerate(heldout):
-      _evaluation(axes, curve, _PAINT[paints[min(i, 1)]])
+      _evaluation(axes, curve, PAINT[paints[min(i, 1)]])
     axes.set_ylim(low, high)
     last = max([curve.steps[-1] for curve in (train, *heldout) if len(curve.steps)], default=1)
     axes.set_xlim(0, max(last, 1))
-    _side_labels(axes, labels, texts, (low, high), size[1])
-    return _svg(figure, key)
+    side_labels(axes, labels, texts, (low, high), size[1])
+    return svg(drawn, key)
 
 
 def panel(curve: Curve, *, key: str, size: tuple[int, int]) -> str:
   """A small plot of one quantity."""
   curve = curve.finite()
-  with _figure(size) as (figure, axes):
-    _place(figure, axes, size, right=14)
+  with figure(size) as (drawn, axes):
+    place(drawn, axes, size, right=14)
     raw = thin(curve)
-    axes.plot(raw.steps, raw.values, color=_PAINT["train"], linewidth=1.3)
+    axes.plot(raw.steps, raw.values, color=PAINT["train"], linewidth=1.3)
     largest, smallest = curve.values.max(), curve.values.min()
     # From zero, unless that would flatten what there is to see.
     bottom = 0 if 0 <= smallest < 0.6 * largest else smallest - 0.1 * abs(largest - smallest)
@@ -109,7 +94,7 @@ def panel(curve: Curve, *, key: str, size: tuple[int, int]) -> str:
     axes.set_ylim(bottom, top)
     axes.set_xlim(0, max(curve.steps[-1], 1))
     axes.locator_params(axis="both", nbins=4)
-    return _svg(figure, key)
+    return svg(drawn, key)
 
 
 def thin(curve: Curve) -> Curve:
@@ -166,108 +151,3 @@ def _evaluation(axes, curve: Curve, color: str) -> None:
     band = (curve.values - errors, curve.values + errors)
     axes.fill_between(curve.steps, *band, color=color, alpha=0.22, linewidth=0)
   axes.vlines(curve.steps, curve.values - errors, curve.values + errors, color=color, linewidth=1.2)
-
-
-def _side_labels(axes, labels, texts, limits, height) -> None:
-  """Names at the right end of what they name, pushed apart where they would overlap."""
-  low, high = limits
-  apart = 14.5 / (height - 44) * (high - low)
-  wanted = [min(max(value, low), high) for _, value, _ in labels]
-  transform = axes.get_yaxis_transform()
-  for i, place in enumerate(spread(wanted, apart, high)):
-    color = _PAINT[labels[i][2]]
-    axes.plot(
-      [1.0, 1.015],
-      [wanted[i], place],
-      color=color,
-      linewidth=0.8,
-      transform=transform,
-      clip_on=False,
-    )
-    axes.text(
-      1.022, place, texts[i], color=color, transform=transform, va="center", parse_math=False
-    )
-
-
-def spread(wanted: Sequence[float], apart: float, high: float) -> list[float]:
-  """Places near the `wanted` ones, which ascend: `apart` from one another and up to `high`."""
-  places = list(wanted)
-  for i in range(1, len(places)):
-    places[i] = max(places[i], places[i - 1] + apart)
-  for i in reversed(range(len(places))):
-    above = places[i + 1] - apart if i + 1 < len(places) else high
-    places[i] = min(places[i], above)
-  return places
-
-
-def _clip(name: str) -> str:
-  return name if len(name) <= 18 else name[:17] + "…"
-
-
-@contextlib.contextmanager
-def _figure(size: tuple[int, int]):
-  """A figure of `size` pixels with the page's manners: no box, hairlines, quiet ticks."""
-  # matplotlib takes half a second to import: only a report pays for it.
-  import matplotlib
-  from matplotlib.backends.backend_svg import FigureCanvasSVG
-  from matplotlib.figure import Figure
-  from matplotlib.ticker import FuncFormatter
-
-  manners = {"svg.fonttype": "none", "font.size": 11, "font.family": "DejaVu Sans"}
-  with matplotlib.rc_context(manners), warnings.catch_warnings():
-    # The browser may have the letters that matplotlib's font lacks.
-    warnings.simplefilter("ignore")
-    figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72)
-    FigureCanvasSVG(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    figure.patch.set_visible(False)
-    axes.patch.set_visible(False)
-    for side in ("top", "right", "left"):
-      axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_PAINT["rule"])
-    axes.grid(axis="y", color=_PAINT["rule"], linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, colors=_PAINT["muted"], pad=6)
-    for axis in (axes.xaxis, axes.yaxis):
-      axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-    yield figure, axes
-
-
-def tick(value: float) -> str:
-  """1500 -> 1.5k, 0.0003 -> 3e-4: as short as an axis wants it."""
-  for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-    if abs(value) >= size:
-      return f"{value / size:.4g}{letter}"
-  if 0 < abs(value) < 1e-2:
-    digits, power = f"{value:.2e}".split("e")
-    return f"{float(digits):g}e{int(power)}"
-  return f"{value:.4g}"
-
-
-def _place(figure, axes, size, *, right: float) -> None:
-  width, height = size
-  left, bottom, top = 38, 28, 16
-  axes.set_position(
-    (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-  )
-
-
-def _svg(figure, key: str) -> str:
-  buffer = io.StringIO()
-  figure.savefig(buffer, format="svg", metadata={"Date": None})
-  text = buffer.getvalue()
-  text = text[text.index("<svg") :]
-  text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-  text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-  # In HTML an svg element needs no namespaces; without a size of its own it fills its place.
-  head, body = text.split(">", 1)
-  head = re.sub(r'\s(xmlns(:\w+)?|width|height)="[^"]*"', "", head)
-  text = f"{head}>{body}"
-  text = text.replace("xlink:href", "href").replace("font-family: 'DejaVu Sans'; ", "")
-  text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # it would reach the whole page
-  # Several drawings share the page: ids get the drawing's word.
-  text = re.sub(r'\bid="', f'id="{key}-', text)
-  text = text.replace('href="#', f'href="#{key}-').replace("url(#", f"url(#{key}-")
-  for name, stand_in in _PAINT.items():
-    text = text.replace(stand_in, f"var(--{name})")
-  return text.replace("<svg", '<svg role="img"', 1).strip()

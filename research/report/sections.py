@@ -18,7 +18,7 @@ import numpy as np
 from research.log import lines
 from research.log.lines import Line
 from research.log.progress import duration, short
-from research.report import gallery, page, plots, tables
+from research.report import canvas, gallery, noticed, page, plots, tables
 from research.report.run import Run, Unit, read, units
 
 WIDE, NARROW, PANEL = (864, 400), (384, 330), (272, 150)
@@ -49,7 +49,8 @@ def write(workdir: str | os.PathLike[str]) -> Path:
   run = read(workdir)
   path = workdir / "report.html"
   temporary = path.with_name("report.html.new")
-  temporary.write_text(render(run, gallery.sections(workdir)), encoding="utf-8")
+  more = [*noticed.sections(workdir), *gallery.sections(workdir)]
+  temporary.write_text(render(run, more), encoding="utf-8")
   os.replace(temporary, path)
   return path
 
@@ -156,7 +157,7 @@ def _panels(run: Run) -> str:
     curve = _curve(label, rows, Unit(key, label)).finite()
     if len(curve.values) > 1:
       svg = plots.panel(curve, key=key, size=PANEL)
-      parts.append((label, plots.tick(float(f"{curve.values[-1]:.3g}")), svg))
+      parts.append((label, canvas.tick(float(f"{curve.values[-1]:.3g}")), svg))
   return page.panels(parts) if parts else ""
 
 

@@ -1,0 +1,130 @@
+"""Runs that differ in nothing but their seed, as one: an arm of an ablation, a point of a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from research import statistics
+from research.experiment import BOOKKEEPING
+from research.log import lines
+from research.log.lines import Line
+from research.report.run import Run
+from research.statistics import Interval
+
+NO_MEASURE = ("step", "time", "split", "standard_error", "chance", "interval", "n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Runs of one experiment with several seeds.
+
+  Attributes:
+    name: of the experiment, without what all groups have in common, and without the seed.
+    runs: in the order of their seeds.
+  """
+
+  name: str
+  runs: tuple[Run, ...]
+
+  def each(self, value: Callable[[Run], float]) -> np.ndarray:
+    """A value of every run, (runs,), without those that are not finite."""
+    found = np.array([value(run) for run in self.runs], float)
+    return found[np.isfinite(found)]
+
+  def mean(self, value: Callable[[Run], float]) -> Interval:
+    """Over the runs, with its interval: without ends where fewer than two have the value."""
+    found = self.each(value)
+    if len(found) > 1:
+      return statistics.mean(found)
+    only = float(found[0]) if len(found) else math.nan
+    return Interval(only, math.nan, math.nan, len(found))
+
+  def curve(self, evaluation: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (S,) at which any run was evaluated, and values (runs, S), NaN where one was not."""
+    found = [
+      {line["step"]: lines.number(line.get(key)) for line in run.evaluations.get(evaluation, [])}
+      for run in self.runs
+    ]
+    steps = sorted({step for values in found for step in values})
+    values = [[values.get(step, math.nan) for step in steps] for values in found]
+    return np.array(steps, float), np.array(values, float).reshape(len(found), len(steps))
+
+
+def grouped(runs: Iterable[Run]) -> list[Group]:
+  """Groups in the order of their first runs; two that would have one name are told apart."""
+  found: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+  for run in runs:
+    found.setdefault(_without_seed(run), []).append(run)
+  names = [re.sub(r"/seed_\d+$", "", members[0].name) for members in found.values()]
+  common = _common([name.split("/") for name in names])
+  groups: list[Group] = []
+  for name, members in zip(names, found.values(), strict=True):
+    name = "/".join(name.split("/")[common:])
+    same = sum(group.name.split(" #")[0] == name for group in groups)
+    members = sorted(members, key=seed)
+    groups.append(Group(f"{name} #{same + 1}" if same else name, tuple(members)))
+  return groups
+
+
+def seed(run: Run) -> float:
+  """Of the run, NaN where it is not told."""
+  return lines.number(run.experiment["description"].get("seed"))
+
+
+def measured(run: Run) -> dict[str, float]:
+  """ "<evaluation>.<value>" -> what the newest evaluation of that name measured."""
+  return {
+    f"{name}.{key}": lines.number(value)
+    for name, found in run.evaluations.items()
+    for key, value in (found[-1] if found else {}).items()
+    if key not in NO_MEASURE and isinstance(value, int | float | str)
+  }
+
+
+def parameters(run: Run) -> float:
+  """Of its model, NaN where they were not counted."""
+  return lines.number(run.facts.get("parameters"))
+
+
+def tokens(run: Run) -> float:
+  """That it has seen in training, NaN where they were not counted."""
+  last: Line = run.train[-1] if run.train else {}
+  return lines.number(last.get("tokens"))
+
+
+def flops(run: Run) -> float:
+  """Of all its training steps, NaN where they were not counted."""
+  return lines.number(run.facts.get("flops_per_step")) * (run.step or math.nan)
+
+
+def seconds(run: Run) -> float:
+  """From its start to its end, with everything beside training."""
+  return run.seconds or math.nan
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+  """Dotted paths of the fields in which these runs differ, without name, seed and bookkeeping."""
+  described = [dict(_without_seed(run)) for run in runs]
+  paths = {path: None for fields in described for path in fields}
+  return [path for path in paths if len({fields.get(path) for fields in described}) > 1]
+
+
+def _without_seed(run: Run) -> tuple[tuple[str, str], ...]:
+  left_out = ("name", "seed", *BOOKKEEPING)
+  description = run.experiment["description"] or {"name of no experiment": run.name}
+  return tuple(
+    (path, str(text)) for path, text in description.items() if path.split(".")[0] not in left_out
+  )
+
+
+def _common(paths: list[list[str]]) -> int:
+  """How many parts all begin with; of each, at least one stays."""
+  count = 0
+  while all(len(path) > count + 1 for path in paths) and len({path[count] for path in paths}) == 1:
+    count += 1
+  return count

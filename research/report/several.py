@@ -1,0 +1,212 @@
+"""Several runs as one page and two tables: arms over seeds, quality against cost, a sweep's fields.
+
+`write(runs, folder)` reads what each run wrote, and leaves report.html, runs.csv and runs.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from research import disk
+from research.errors import UserError
+from research.log.progress import duration
+from research.report import arm_plots, groups, importance, page, parallel, table_files, tables
+from research.report.arm_plots import Arm
+from research.report.groups import Group
+from research.report.run import Run, read, units
+
+WIDE, NARROW = (864, 400), (384, 330)
+HALF = (410, 300)
+SHOWN = 12  # arms in a plot of curves: the best ones
+BESIDE, PROMPTS = 6, 3  # arms and prompts of samples side by side
+AXES = 7  # fields in the parallel coordinates: those that explain the most
+FEWEST = 8  # runs from which on a sweep's fields are looked at
+MORE = ("accuracy", "f1", "bleu", "chrf", "recall", "precision", "rouge", "exact", "r@", "auc")
+
+
+def write(runs: Sequence[Path], folder: Path) -> Path:
+  """Makes the page and the tables of these runs in `folder`; returns the path of the page.
+
+  Raises:
+    UserError: there is no run, one of them is none, or the folder cannot be written.
+  """
+  if not runs:
+    raise UserError(f"{folder} holds no runs; give the --workdir of a run or of a sweep.")
+  found = groups.grouped(read(Path(run)) for run in runs)
+  metric = main_metric(found)
+  header, lines = table_files.rows(found, _figures(found, metric))
+  files = {
+    "runs.csv": table_files.as_csv(found),
+    "runs.md": table_files.as_markdown(header, lines),
+    "report.html": render(found, metric, folder.absolute().name),
+  }
+  try:
+    for name, text in files.items():
+      disk.replace(folder / name, text)
+  except OSError as error:
+    raise UserError(f"{folder} cannot be written: {error.strerror}; give --output.") from error
+  return folder / "report.html"
+
+
+def main_metric(found: Sequence[Group]) -> str:
+  """ "<evaluation>.<value>" by which arms are compared: the first evaluation's loss, or its first.
+
+  Bits per byte where they were measured, for they do not depend on the pieces of a tokenizer.
+  """
+  measured = [groups.measured(run) for group in found for run in group.runs]
+  names = list(dict.fromkeys(name for values in measured for name in values))
+  keys = [unit.key for group in found for run in group.runs for unit in units(run)]
+  for key in dict.fromkeys([*keys, "loss"]):
+    for name in names:
+      if name.endswith(f".{key}"):
+        return name
+  return names[0] if names else ""
+
+
+def lower_is_better(metric: str) -> bool:
+  """Whether less of a metric is better: of all but those whose names say that they are shares."""
+  value = metric.rpartition(".")[2].lower()
+  return not any(word in value for word in MORE)
+
+
+def render(found: Sequence[Group], metric: str, title: str) -> str:
+  """The page as HTML."""
+  lower = lower_is_better(metric)
+  ranked = sorted(found, key=lambda group: _rank(group, metric, lower))
+  header, lines = table_files.rows(ranked, _figures(found, metric))
+  sections = [
+    ("The arms", page.table(header, [("", line) for line in lines])),
+    (f"{metric} by step", _curves(ranked[:SHOWN], metric, lower)),
+    ("Quality against cost", _pareto(found, metric, lower)),
+    ("What the fields do", _fields(found, metric, lower)),
+    ("What they wrote", _samples(ranked[:BESIDE])),
+  ]
+  body = [
+    f"<h1>{page.text(title)}</h1>",
+    page.paragraph(page.text(_status(found)), "status"),
+    page.paragraph(_result(ranked, metric), "lead"),
+  ]
+  for heading, part in sections:
+    if part:
+      body += [f"<section><h2>{page.text(heading)}</h2>", part, "</section>"]
+  return page.page(title, body)
+
+
+def _rank(group: Group, metric: str, lower: bool) -> float:
+  value = _mean(group, metric)
+  return math.inf if math.isnan(value) else value if lower else -value
+
+
+def _mean(group: Group, metric: str) -> float:
+  return group.mean(lambda run: groups.measured(run).get(metric, math.nan)).estimate
+
+
+def _figures(found: Sequence[Group], metric: str) -> list[str]:
+  """The main metric, then one value of each other evaluation."""
+  names = dict.fromkeys(
+    name for group in found for run in group.runs for name in groups.measured(run)
+  )
+  others: dict[str, str] = {}
+  for name in names:
+    evaluation = name.rpartition(".")[0]
+    if evaluation != metric.rpartition(".")[0] or not lower_is_better(name):
+      others.setdefault(evaluation, name)
+  return [name for name in (metric, *others.values()) if name][:5]
+
+
+def _status(found: Sequence[Group]) -> str:
+  runs = [run for group in found for run in group.runs]
+  spent = sum(run.seconds for run in runs)
+  words = [f"{len(runs)} runs", f"{len(found)} arms", f"{duration(spent)} of them in all"]
+  unfinished = sum(run.steps is not None and run.step < run.steps for run in runs)
+  return " · ".join(words + ([f"{unfinished} unfinished"] if unfinished else []))
+
+
+def _result(ranked: Sequence[Group], metric: str) -> str:
+  if not metric:
+    return "Nothing has been evaluated yet."
+  best = ranked[0]
+  said = f"<b>{page.text(best.name)}</b> has the best {page.text(metric)}: "
+  said += page.text(table_files.figure(best, metric))
+  if len(best.runs) > 1:
+    return f"{said} over {len(best.runs)} seeds."
+  return f"{said}, with one seed, which cannot tell it from noise."
+
+
+def _curves(ranked: Sequence[Group], metric: str, lower: bool) -> str:
+  evaluation, _, value = metric.rpartition(".")
+  arms = [Arm(group.name, *group.curve(evaluation, value)) for group in ranked]
+  arms = [arm for arm in arms if np.isfinite(arm.values).any()]
+  if not any(len(arm.steps) > 1 for arm in arms):
+    return ""
+  shapes = [
+    arm_plots.curves(arms, lower=lower, key=f"curves-{shape[0]}", size=shape)
+    for shape in (WIDE, NARROW)
+  ]
+  note = "Means over seeds (thin lines); bands are their 95 % intervals."
+  return page.figure(*shapes) + page.paragraph(note, "note")
+
+
+def _pareto(found: Sequence[Group], metric: str, lower: bool) -> str:
+  parts = []
+  for name, cost in (("FLOPs of a run", groups.flops), ("seconds of a run", groups.seconds)):
+    points = [(group.name, group.mean(cost).estimate, _mean(group, metric)) for group in found]
+    points = [p for p in points if p[1] > 0 and math.isfinite(p[1]) and math.isfinite(p[2])]
+    if len(points) > 1:
+      svg = arm_plots.pareto(points, lower=lower, key=f"pareto-{len(parts)}", size=HALF)
+      parts.append((f"{metric} against {name}", "", svg))
+  note = "The line joins what nothing cheaper beats. Seconds are of all that a run did."
+  return f"{page.panels(parts)}{page.paragraph(note, 'note')}" if parts else ""
+
+
+def _fields(found: Sequence[Group], metric: str, lower: bool) -> str:
+  """What each field of a sweep explains, and its runs as lines through the fields."""
+  runs = [run for group in found for run in group.runs]
+  outcomes = np.array([groups.measured(run).get(metric, math.nan) for run in runs])
+  runs = [run for run, good in zip(runs, np.isfinite(outcomes), strict=True) if good]
+  outcomes = outcomes[np.isfinite(outcomes)]
+  fields = {path: [_value(run, path) for run in runs] for path in groups.differing(runs)}
+  if len(runs) < FEWEST or len(fields) < 2:
+    return ""
+  shares = importance.ranked(fields, outcomes)
+  rows = [("", [name, str(len(set(fields[name]))), _percent(share)]) for name, share in shares]
+  chosen = {name: fields[name] for name, _ in shares[:AXES]}
+  shapes = [
+    parallel.parallel(chosen, outcomes, metric, lower=lower, key=f"fields-{s[0]}", size=s)
+    for s in (WIDE, NARROW)
+  ]
+  note = (
+    "Every run is a line; the best fifth is drawn in colour. A field explains the share of the "
+    "variance that lies between its values, less what luck would give it; what fields do only "
+    "together shows in none of them."
+  )
+  table = page.table(["", "values", f"of the variance of {metric}"], rows)
+  return page.figure(*shapes) + page.paragraph(note, "note") + table
+
+
+def _value(run: Run, path: str) -> str:
+  return str(run.experiment["description"].get(path, tables.NONE)).strip("'")
+
+
+def _percent(share: float) -> str:
+  return tables.NONE if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _samples(ranked: Sequence[Group]) -> str:
+  """What the first seed of each arm wrote last, under the same prompts."""
+  written: dict[str, dict[str, str]] = {}
+  for group in ranked:
+    newest = max((line.get("step") or 0 for line in group.runs[0].samples), default=0)
+    for line in group.runs[0].samples:
+      if line.get("step") == newest:
+        texts = written.setdefault(str(line.get("prompt") or ""), {})
+        texts.setdefault(group.name, str(line.get("text") or ""))
+  shared = [prompt for prompt, texts in written.items() if len(texts) > 1][:PROMPTS]
+  return "".join(
+    page.beside((name, page.sample(prompt, text)) for name, text in written[prompt].items())
+    for prompt in shared
+  )

@@ -1,0 +1,41 @@
+"""What a run's folder says, as claims want it."""
+
+from __future__ import annotations
+
+from research import entry
+from research.arms import arm_of
+from research.claims import Outcome, Results
+from research.report import groups
+from research.report.run import Run, read
+from research.sweep import Row
+
+
+def results(rows: list[Row]) -> tuple[Results, dict[str, dict[int, Run]]]:
+  """The outcomes of the runs of a sweep, and the runs, both by arm and seed."""
+  outcomes: dict[str, dict[int, Outcome]] = {}
+  runs: dict[str, dict[int, Run]] = {}
+  for row in rows:
+    arm, seed = arm_of(row.name)
+    run = read(row.workdir) if _holds_a_run(row) else None
+    outcomes.setdefault(arm, {})[seed] = _outcome(row, run)
+    if run is not None:
+      runs.setdefault(arm, {})[seed] = run
+  return Results(outcomes), runs
+
+
+def _holds_a_run(row: Row) -> bool:
+  return any((row.workdir / name).exists() for name in ("metrics.jsonl", "experiment.json"))
+
+
+def _outcome(row: Row, run: Run | None) -> Outcome:
+  if row.state == entry.FAILED:
+    return Outcome(failure=f"failed ({row.error.rstrip('.')})")
+  if row.state != entry.DONE or run is None:
+    return Outcome(failure="was not run to its end")
+  return Outcome(
+    values=groups.measured(run),
+    parameters=groups.parameters(run),
+    tokens=groups.tokens(run),
+    flops=groups.flops(run),
+    seconds=groups.seconds(run),
+  )
