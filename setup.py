@@ -8,6 +8,7 @@ DEV = [
   "hypothesis>=6.100",
   "kubernetes-validate>=1.33",  # Kubernetes' own schemas, for the manifests
   "nltk>=3.9",  # an independent Kneser-Ney, for a test
+  "optuna>=5.0",  # as [search], for its tests
   "pytest>=8.0",
   "pytest-xdist>=3.5",
   "ruff>=0.8",
@@ -52,6 +53,7 @@ setup(
     # Better into a folder of its own (README, "Plan"): installed here, it takes a lock on devices.
     "plan": ["libtpu==0.0.52"],
     "hf": [],  # all that it asked for comes with the rest now
+    "search": ["optuna>=5.0"],  # chooses the trials of `research sweep FILE:search`
     "dev": DEV,
   },
   entry_points={"console_scripts": ["launch=launch.cli:main", "research=research.cli:main"]},

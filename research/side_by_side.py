@@ -104,6 +104,8 @@ class SideBySide:
       together = jax.vmap(update, in_axes=(0, axis, 0, 0), spmd_axis_name=along)
       with sharding.use(self.layout):
         state, measured = together(state, batch, words, numbers)
+      # Brought together as a whole, once, and not one by one.
+      measured = jax.lax.with_sharding_constraint(measured, self.layout.replicated)
       return state, [jax.tree.map(lambda x, i=i: x[i], measured) for i in range(count)]
 
     def one_of(x, i):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from research import stacking
@@ -159,9 +160,11 @@ def names(path: Any, x: Any) -> list[str]:
 def by_layer(function: Callable[[str], float], path: Any, x: Any) -> float | np.ndarray:
   """`function` of the name; where stacked layers differ in it, an array that broadcasts to x."""
   values = [function(name) for name in names(path, x)]
-  if len(set(values)) == 1:
+  known = not any(isinstance(value, jax.Array) for value in values)
+  if len(values) == 1 or (known and len(set(values)) == 1):
     return values[0]
-  return np.asarray(values, np.float32).reshape(-1, *[1] * (len(x.shape) - 1))
+  made = np.asarray(values, np.float32) if known else jnp.stack(values)
+  return made.reshape(-1, *[1] * (len(x.shape) - 1))
 
 
 def alike(function: Callable[[str], bool], path: Any, x: Any, field: str) -> bool:

@@ -1,0 +1,209 @@
+"""Runs the trials of a search: asks for one wherever a share of the machine is free.
+
+What a run's evaluations write into its folder is reported as it comes. Any number of these may work
+on one search, on one machine or on many, and each may be killed at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import multiprocessing.connection
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from research import disk, entry
+from research.errors import NumericsError, UserError
+from research.ledger import Ledger
+from research.load import Recipe
+from research.log import lines
+from research.preemption import interruptions
+from research.search import Search
+from research.sweep import processes, worker
+from research.sweep.shares import Share, shares
+from research.sweep.study import Held, State, Study
+from research.sweep.worker import STOPPED, Task
+
+TURN = 0.5  # seconds between two looks at what runs
+FIRST = 3  # trials that may fail before any succeeds
+PRUNED = "pruned"  # the state of a run that a search has ended; PRUNED.json says why
+
+
+def search(
+  wanted: Search,
+  recipe: Recipe,
+  workdir: Path,
+  *,
+  trials: int,
+  workers: int | None = None,
+  storage: str | None = None,
+) -> int:
+  """Runs what there is to run of a search, prints its table, and returns the exit code.
+
+  Args:
+    wanted: what is searched for.
+    recipe: of the function that takes a trial, without one.
+    workdir: the folder of the search; each run has one of its name in it.
+    trials: how many there are to be in all, whoever runs them.
+    workers: how many at once here; see `shares`.
+    storage: the URL of a database that Optuna takes; None for a file in `workdir`.
+
+  Raises:
+    UserError: the file, the storage or the folder cannot be used; the first trials all fail.
+  """
+  study = Study(wanted, recipe, workdir, trials, storage)
+  with interruptions() as stopping, Ledger(workdir) as ledger:
+    _Runner(study, ledger, shares(workers, study.trials), stopping).run()
+  show(study)
+  left = any(x.state == State.RUNNING for x in study.all())
+  return STOPPED if left or stopping() else 0
+
+
+@dataclasses.dataclass
+class _Process:
+  held: Held
+  share: Share
+  process: multiprocessing.Process
+  step: int = 0
+  pruned: bool = False
+  asked: bool = False  # to stop; a second signal would end it at once
+
+
+class _Runner:
+  def __init__(
+    self, study: Study, ledger: Ledger, parts: list[Share], stopping: Callable[[], bool]
+  ):
+    self.study, self.ledger, self.stopping = study, ledger, stopping
+    self.free, self.running = list(parts), []
+    self.context = processes.context()
+
+  def run(self) -> None:
+    try:
+      while True:
+        if not self.stopping():
+          self._start()
+        if not self.running:
+          return
+        multiprocessing.connection.wait([each.process.sentinel for each in self.running], TURN)
+        for each in list(self.running):
+          if each.process.exitcode is None:
+            self._look(each)
+          else:
+            self._ended(each)
+    finally:
+      for each in self.running:
+        each.process.terminate()
+
+  def _start(self) -> None:
+    while self.free and (held := self.study.take()) is not None:
+      held.workdir.mkdir(parents=True, exist_ok=True)
+      task = Task(held.recipe, held.experiment.name, held.workdir)
+      share = self.free.pop()
+      process = self.context.Process(target=worker.work, args=(task, share))
+      process.start()
+      self.running.append(_Process(held, share, process))
+
+  def _look(self, each: _Process) -> None:
+    """Reports what is new, and ends a run that is not worth going on with."""
+    each.held.alive()
+    for step, value in evaluations(each.held.workdir, self.study.search):
+      if step > each.step:
+        each.step = step
+        each.pruned |= each.held.report(step, value) and step < each.held.experiment.steps
+    if (each.pruned or self.stopping()) and not each.asked:
+      each.asked = True
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(each.process.pid, signal.SIGTERM)
+
+  def _ended(self, each: _Process) -> None:
+    self.running.remove(each)
+    self.free.append(each.share)
+    held, study, code = each.held, self.study, each.process.exitcode
+    self._report_rest(each)
+    value = dict(evaluations(held.workdir, study.search)).get(held.experiment.steps, math.nan)
+    if code == 0 and math.isfinite(value):
+      study.done(held, value)
+      said = f"{study.search.metric} {value:.6g}"
+    elif code == STOPPED and each.pruned:
+      said = f"pruned at step {each.step}"
+      _write_pruned(held.workdir, study.search.metric, each.step)
+      study.pruned(held)
+    elif code == NumericsError.exit_code:
+      said = "its numbers are not finite"
+      study.pruned(held)
+    elif code in (0, 2, 3):
+      said = f"failed; see {held.workdir / worker.OUTPUT}"
+      study.failed(held)
+    else:  # it was stopped, or died: whoever looks next goes on with it
+      said = "" if self.stopping() else f"ended by itself ({code}), to be started again"
+    held.release()
+    if said:
+      print(f"{held.experiment.name}: {said}   {_told(held.recipe.knobs)}", flush=True)
+    if entry.read(held.workdir) is not None:
+      self.ledger.take(held.workdir)
+    self._check()
+
+  def _report_rest(self, each: _Process) -> None:
+    for step, value in evaluations(each.held.workdir, self.study.search):
+      if step > each.step:
+        each.held.report(step, value)
+
+  def _check(self) -> None:
+    """Where nothing but failures came, the search itself is mistaken."""
+    states = [trial.state for trial in self.study.all()]
+    if states.count(State.FAIL) >= FIRST and not {State.COMPLETE, State.PRUNED} & {*states}:
+      raise UserError(
+        f"the first {FIRST} trials have failed; what they printed is in {worker.OUTPUT} of their "
+        "folders. Mend the experiment, and search with another --workdir."
+      )
+
+
+def evaluations(workdir: Path, wanted: Search) -> Iterator[tuple[int, float]]:
+  """(step, value) of each evaluation that a run has written so far."""
+  split, name = wanted.evaluation
+  for line in lines.read(workdir / "metrics.jsonl")[0]:
+    if line.get("split") == split and "step" in line:
+      yield int(line["step"]), lines.number(line.get(name))
+
+
+def show(study: Study) -> None:
+  """Prints the trials, the best first, and how to run the best one again."""
+  from rich import box, console, table
+
+  found = study.all()
+  names = list(dict.fromkeys(name for trial in found for name in trial.params))
+  shown = table.Table("trial", study.search.metric, "state", "step", *names, box=box.SIMPLE)
+  for trial in found:
+    last = max(trial.intermediate_values, default=0)
+    state = "left" if trial.state == State.RUNNING else trial.state.name.lower()
+    value = "" if trial.value is None else f"{trial.value:.6g}"
+    values = [_short(trial.params.get(name, "")) for name in names]
+    shown.add_row(str(trial.number), value, state, str(last), *values)
+  console.Console().print(shown)
+  if found and found[0].state == State.COMPLETE:
+    best = found[0]
+    folder = study.workdir / best.user_attrs["name"]
+    print(f"the best: {study.of(best.number, best.params).command(folder)}")
+
+
+def _write_pruned(workdir: Path, metric: str, step: int) -> None:
+  """A run that a search has ended did not fail; its folder says what became of it."""
+  told = {"step": step, "metric": metric, "time": time.time()}
+  disk.replace(workdir / f"{PRUNED}.json", json.dumps(told))
+  if (found := entry.read(workdir)) is not None:
+    entry.write(workdir, dataclasses.replace(found, state=PRUNED))
+
+
+def _told(knobs: dict[str, Any]) -> str:
+  chosen = {name: value for name, value in knobs["trial"].items() if name != "number"}
+  return "  ".join(f"{name}={_short(value)}" for name, value in chosen.items())
+
+
+def _short(value: Any) -> str:
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
