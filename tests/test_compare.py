@@ -88,7 +88,17 @@ def test_one_of_several_experiments_is_named_in_the_quotes():
   assert sides.differences(slow, fast) == [("optimizer.learning_rate", "0.001", "0.1")]
 
 
-def test_side_by_side_the_first_step_and_array_that_differ_are_named(capsys):
+def test_side_by_side_another_rate_is_first_seen_in_the_parameters():
+  a, b = (sides.side(f"{FILE}{words}").experiment for words in ("", " rate=0.02"))
+  found = lockstep.lockstep(a, b, most=4)
+  assert found.steps == 1 and found.losses[0][0] == found.losses[0][1]
+  first = found.first  # batch and gradient were the same
+  assert (first.step, first.what, first.count, first.of) == (1, "parameters", 11, 11)
+  assert first == found.clear and 0.009 < first.largest < 0.011
+
+
+@pytest.mark.slow
+def test_the_first_step_and_array_that_differ_are_printed(capsys):
   code, told = compared(capsys, FILE, f"{FILE} rate=0.02", "--step")
   assert code == 1
   assert "step 1: loss " in told

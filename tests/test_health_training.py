@@ -110,7 +110,7 @@ def test_how_far_weights_move_is_told_of_each_layer_and_of_trained_weights_alone
       for part in name.split("/")[:-1]:
         at = at.setdefault(part, {})
       at[name.split("/")[-1]] = jnp.asarray(RNG.standard_normal(shape), jnp.float32)
-    movement = Movement(experiment, jax.eval_shape(lambda tree=tree: tree))
+    movement = Movement(experiment, jax.eval_shape(lambda tree=tree: tree), None)
     after = jax.tree.map(lambda x: 1.01 * x, tree)
     ratios = movement.ratios(movement.sample(tree), movement.sample(after))
     np.testing.assert_allclose(ratios, 0.01, rtol=1e-3)
@@ -136,10 +136,11 @@ def of_units(activation, layers="loop"):
   batch = update.abstract_batch(experiment)
   mesh = experiment.sharding.make_mesh(jax.devices()[:1])
   program = update.build(experiment, mesh, batch)
-  return Units(experiment, 1, program.abstract.params, batch), program.abstract.params, experiment
+  params = program.abstract.params
+  return Units(experiment, 1, params, batch, None), params, experiment
 
 
-@pytest.mark.parametrize("layers", ["loop", "scan"])
+@pytest.mark.parametrize("layers", ["loop", pytest.param("scan", marks=pytest.mark.slow)])
 def test_units_that_no_token_lifts_above_zero_are_dead(layers):
   units, shapes, experiment = of_units("relu", layers)
   assert units.applies and units.names == ["blocks/0", "blocks/1"]

@@ -72,6 +72,7 @@ class Towers(nn.Module):
     return -2.0
 
 
+@pytest.mark.slow
 def test_examples_make_up_the_batch():
   found, rows = looked_at(small_experiment.experiment(batch=4))
   adds_up(found)
@@ -84,7 +85,7 @@ def test_what_is_dropped_in_a_microbatch_is_dropped_of_each_example():
   adds_up(looked_at(dataclasses.replace(experiment, model=Dropping(), microbatches=2))[0])
 
 
-@pytest.mark.parametrize("loss", [InfoNCE(), SigmoidLoss()], ids=["InfoNCE", "SigmoidLoss"])
+@pytest.mark.parametrize("loss", [InfoNCE(), pytest.param(SigmoidLoss(), marks=pytest.mark.slow)])
 def test_an_example_of_a_contrastive_batch_is_its_own_row(loss):
   experiment = dataclasses.replace(
     tiny_pairs.experiment(), model=Towers(), objective=loss, batch_size=4, evals={}

@@ -154,9 +154,11 @@ def _steps(console: Console, a: Side, b: Side, most: int) -> bool:
   found = lockstep.lockstep(a.experiment, b.experiment, most)
   for step, losses in enumerate(found.losses, 1):
     console.print(f"step {step}: loss {losses[0]:.7g} and {losses[1]:.7g}")
+  if found.alone:
+    console.print(f"Only in one: {len(found.alone)} parameters, as {found.alone[0]}.", markup=False)
   if found.first is None:
-    console.print(f"In {found.steps} steps every bit was the same.")
-    return False
+    console.print(f"In {found.steps} steps every bit of what both have was the same.")
+    return bool(found.alone)
   console.print(f"The first difference: {_apart(found.first)}.", markup=False)
   if found.clear is None:
     console.print(f"In {found.steps} steps nothing was clearly apart ({lockstep.CLEAR:.0%}).")

@@ -54,12 +54,14 @@ class Lockstep:
     losses: of both, step by step.
     first: where any bit differs first, or None.
     clear: where more than `CLEAR` differs first, or None; then training ended.
+    alone: parameters that only one has, which are not compared.
   """
 
   steps: int
   losses: tuple[tuple[float, float], ...]
   first: Apart | None
   clear: Apart | None
+  alone: tuple[str, ...] = ()
 
 
 class Runner:
@@ -116,7 +118,9 @@ def lockstep(a: Experiment, b: Experiment, most: int) -> Lockstep:
       elif not _is_clear(clear):
         clear = apart(step, what, mine, theirs)
         first = first or clear
-  return Lockstep(len(losses), tuple(losses), first, clear if _is_clear(clear) else None)
+  one, other = (unstack(runner.program.abstract.params).keys() for runner in runners)
+  clear = clear if _is_clear(clear) else None
+  return Lockstep(len(losses), tuple(losses), first, clear, tuple(sorted(one ^ other)))
 
 
 def apart(

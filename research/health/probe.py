@@ -33,8 +33,14 @@ class Movement:
     names: of the weights, a layer at a time.
   """
 
-  def __init__(self, experiment: Experiment, params: Any):
-    """`params` are shapes."""
+  def __init__(self, experiment: Experiment, params: Any, everywhere: Any):
+    """Compiles nothing yet.
+
+    Args:
+      experiment: which parameters are trained.
+      params: their shapes.
+      everywhere: the sharding of a result that every process reads; None for one process.
+    """
     groups = getattr(experiment.optimizer, "groups", optim.USUAL)
     self._at = [
       i
@@ -50,7 +56,7 @@ class Movement:
       for layer in layers(name, shapes[i].shape[0])
     ]
     self.sample = jax.jit(self._sample)
-    self.ratios = jax.jit(self._ratios)
+    self.ratios = jax.jit(self._ratios, out_shardings=everywhere)
 
   def _sample(self, params: Any) -> list[jax.Array]:
     """A grid of values of each weight, layers first; slices, since those of a shard stay there."""
@@ -78,11 +84,13 @@ class Units:
     applies: whether there is something to look at.
   """
 
-  def __init__(self, experiment: Experiment, devices: int, params: Any, batch: Any):
-    """Traces it for the shapes `params` and `batch`; nothing is compiled yet."""
+  def __init__(
+    self, experiment: Experiment, devices: int, params: Any, batch: Any, everywhere: Any
+  ):
+    """Traces it for the shapes `params` and `batch`; `everywhere` as of `Movement`."""
     self.names: list[str] = []
     self._experiment = experiment
-    self.dead = jax.jit(self._dead)
+    self.dead = jax.jit(self._dead, out_shardings=everywhere)
     cheap = len(unstack(params)) <= MOST and (devices == 1 or platform() == "cpu")
     if cheap:
       try:

@@ -75,7 +75,7 @@ class Health:
       return
     pending, self._pending = self._pending, None
     step, measured = pending.step, pending.measured
-    if measured["skipped"].total > 0:  # the guard says so
+    if float(measured["skipped"].total):  # the guard says so
       return
     rate = float(measured["learning_rate"].total)  # whose weight, as that of the norm, is one
     self._curves(step, measured, rate)
@@ -96,11 +96,11 @@ class Health:
       self._told.say(step, f"spike {step}", said)
     if rate > self._highest:
       self._highest, self._peak = rate, step
-    if said := self._edge.see(float(measured["loss"].mean()), rate):
+    if said := self._edge.see(_mean(measured["loss"]), rate):
       self._told.once(step, "learning rate", said)
     if "nats" not in measured:
       return
-    self._nats.append(float(measured["nats"].mean()))
+    self._nats.append(_mean(measured["nats"]))
     since = step - self._start
     if since and since % OFTEN == 0 and step >= max(2 * OFTEN, 2 * self._peak):
       nats, entropy = float(np.mean(self._nats)), self._unigrams.entropy()
@@ -126,18 +126,27 @@ class Health:
       moved = self._movement.ratios(self._before, self._movement.sample(params()))
       self._before = None
     if (step + 1) % self._every == 0 and step + 1 < self._experiment.steps:
-      self._movement = self._movement or Movement(self._experiment, self._program.abstract.params)
+      self._movement = self._movement or self._first_movement()
       self._before = self._movement.sample(params())
     if step % self._every == 0:
-      self._units = self._units or self._first_look()
+      self._units = self._units or self._first_units()
       if self._units.applies:
         dead = self._units.dead(params(), self._program.place(rows, self._experiment.batch_size))
     return moved, dead
 
-  def _first_look(self) -> Units:
-    batch = update.abstract_batch(self._experiment)
+  def _first_movement(self) -> Movement:
+    program = self._program
+    return Movement(self._experiment, program.abstract.params, program.layout.replicated)
+
+  def _first_units(self) -> Units:
     layout, params = self._program.layout, self._program.abstract.params
-    return Units(self._experiment, layout.mesh.size, params, batch)
+    batch = update.abstract_batch(self._experiment)
+    return Units(self._experiment, layout.mesh.size, params, batch, layout.replicated)
+
+
+def _mean(measured: Any) -> float:
+  """Divided on the host: each operation on the device would cost as much as the rest."""
+  return float(measured.total) / (float(measured.weight) or 1.0)
 
 
 class _Pending(NamedTuple):
