@@ -29,8 +29,9 @@ def test_a_gradient_far_above_those_before_is_a_spike_and_the_next_are_counted()
   told = spikes.see(200, 25.0)
   assert told.startswith("the gradient has a spike: its norm is 25, where ")
   assert "--step 200" in told
-  assert not spikes.see(201, 30.0)
-  assert "after 1 more since step 200" in spikes.see(300, 40.0)
+  assert not spikes.see(201, 60.0)
+  assert not spikes.see(299, 70.0)  # not far beyond the one before
+  assert "after 1 more since step 200" in spikes.see(300, 200.0)
 
 
 def test_of_the_first_gradients_none_is_a_spike():

@@ -13,11 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-SPIKE, RECENT, LEAST = (
-  10.0,
-  64,
-  32,
-)  # times the median of so many norms, of which so many are needed
+SPIKE, BEYOND = 10.0, 2.0  # times the median of recent norms, and the largest of them
+RECENT, LEAST = 64, 32  # norms, and how many there must be
 QUIET = 100  # steps after a spike in which others are counted, not told
 WINDOW = 50  # steps of a mean loss
 GIVEN_BACK = 0.1  # of what the loss had come down by
@@ -37,9 +34,11 @@ class Spikes:
 
   def see(self, step: int, norm: float) -> str:
     """A sentence where this norm is a spike that is to be told, else nothing."""
-    usual = statistics.median(self._norms) if len(self._norms) >= LEAST else math.inf
+    enough = len(self._norms) >= LEAST
+    usual = statistics.median(self._norms) if enough else math.inf
+    highest = max(self._norms, default=math.inf)
     self._norms.append(norm)
-    if not norm > SPIKE * usual:
+    if not (norm > SPIKE * usual and norm > BEYOND * highest):
       return ""
     if step - self._told < QUIET:
       self._more += 1

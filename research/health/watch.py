@@ -22,6 +22,7 @@ from research.health.told import Told
 from research.health.words import Unigrams
 
 OFTEN, LOOKS = 100, 20  # steps between two looks, at least; looks in a run, at most
+SLOW = 10  # steps in which a learning rate hardly changes
 
 
 class Health:
@@ -42,7 +43,7 @@ class Health:
     self._pending: _Pending | None = None
     self._spikes, self._edge, self._unigrams = rules.Spikes(), rules.Edge(), Unigrams()
     self._nats: collections.deque[float] = collections.deque(maxlen=rules.WINDOW)
-    self._highest, self._peak = 0.0, start
+    self._rate, self._highest, self._peak = 0.0, 0.0, start
     self._movement: Movement | None = None
     self._units: Units | None = None
     self._before: list[jax.Array] | None = None
@@ -75,11 +76,18 @@ class Health:
       return
     pending, self._pending = self._pending, None
     step, measured = pending.step, pending.measured
-    if float(measured["skipped"].total):  # the guard says so
+    loss, norm = _mean(measured["loss"]), float(measured["gradient_norm"].total)
+    if not math.isfinite(loss + norm):  # the guard has not followed it, and says so
       return
-    rate = float(measured["learning_rate"].total)  # whose weight, as that of the norm, is one
-    self._curves(step, measured, rate)
-    if pending.moved is not None and rate >= rules.NEAR * self._highest and step > self._peak:
+    if self._experiment.guard.spike is not None and float(measured["skipped"].total):
+      return
+    if step % SLOW == 0 or not self._highest:
+      self._rate = float(measured["learning_rate"].total)
+    if self._rate > self._highest:
+      self._highest, self._peak = self._rate, step
+    self._curves(step, loss, norm)
+    self._words(step, measured)
+    if pending.moved is not None and self._rate >= rules.NEAR * self._highest and step > self._peak:
       self._moved(step, np.asarray(pending.moved))
     if pending.dead is not None:
       shares = dict(zip(self._units.names, np.asarray(pending.dead).tolist()))
@@ -91,18 +99,20 @@ class Health:
     """The run has gone back to an earlier state."""
     self._pending = self._before = None
 
-  def _curves(self, step: int, measured: Mapping[str, Any], rate: float) -> None:
-    if said := self._spikes.see(step, float(measured["gradient_norm"].total)):
+  def _curves(self, step: int, loss: float, norm: float) -> None:
+    if said := self._spikes.see(step, norm):
       self._told.say(step, f"spike {step}", said)
-    if rate > self._highest:
-      self._highest, self._peak = rate, step
-    if said := self._edge.see(_mean(measured["loss"]), rate):
+    if said := self._edge.see(loss, self._rate):
       self._told.once(step, "learning rate", said)
-    if "nats" not in measured:
+
+  def _words(self, step: int, measured: Mapping[str, Any]) -> None:
+    """Whether a language model does better than token frequencies, every hundred steps."""
+    since = step - self._start
+    ahead = -since % OFTEN  # steps to the next answer, which needs those of a window
+    if "nats" not in measured or ahead >= rules.WINDOW:
       return
     self._nats.append(_mean(measured["nats"]))
-    since = step - self._start
-    if since and since % OFTEN == 0 and step >= max(2 * OFTEN, 2 * self._peak):
+    if not ahead and step >= max(2 * OFTEN, 2 * self._peak):
       nats, entropy = float(np.mean(self._nats)), self._unigrams.entropy()
       if said := rules.above_unigrams(nats, entropy):
         self._told.once(step, "unigrams", said)
