@@ -17,6 +17,7 @@ So what a search leaves behind can be resumed, sampled and compared, and asks fo
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -138,6 +139,17 @@ class Grid:
 
   def _first(self, name: str, values: list[Any]) -> Any:
     return self.space.setdefault(name, values)[0]
+
+
+class Written(dict):
+  """What was chosen for a trial; as text it goes between single quotes, where a shell reads it."""
+
+  def __str__(self) -> str:
+    parts = (
+      f'"{name}": {json.dumps(value) if isinstance(value, str) else repr(value)}'
+      for name, value in self.items()
+    )
+    return f"{{{', '.join(parts)}}}"
 
 
 def declared(function: Any) -> Search:

@@ -182,6 +182,13 @@ def test_another_search_has_another_folder(file, tmp_path):
     study_of(path, tmp_path / "search", 2)
 
 
+def test_a_metric_that_nothing_measures_is_told(file, tmp_path):
+  path = file()
+  path.write_text(path.read_text().replace("heldout.loss", "held.loss"))
+  with pytest.raises(UserError, match=r"tiny/trial_0 has no evaluation 'held'. .*'heldout'"):
+    study_of(path, tmp_path / "search", 2).take()
+
+
 def test_without_optuna_it_says_how_to_have_it(file, tmp_path, monkeypatch):
   for name in ("optuna", "research.sweep.study", "research.sweep.search"):
     monkeypatch.delitem(sys.modules, name, raising=False)
@@ -203,7 +210,8 @@ def searching(target, folder, trials, workers, seconds):
 
 @pytest.mark.slow
 def test_who_is_killed_leaves_nothing_undone_and_nothing_done_twice(file, tmp_path):
-  target, folder = f"{file(search='sampler=chr(116) + chr(112) + chr(101)')}:search", tmp_path / "s"
+  path, folder = file("sampler='tpe'"), tmp_path / "s"
+  target = f"{path}:search"
   killed = searching(target, folder, 6, 2, 4)
   beside = searching(target, folder, 6, 1, 4)
   while len(list(folder.glob("tiny/*/metrics.jsonl"))) < 3:
@@ -214,7 +222,7 @@ def test_who_is_killed_leaves_nothing_undone_and_nothing_done_twice(file, tmp_pa
   last = searching(target, folder, 6, 2, 1)  # whatever of it is left
   out, _ = last.communicate()
   assert last.returncode == 0
-  study = study_of(target.partition(":")[0] and Path(target.partition(":")[0]), folder, 6)
+  study = study_of(path, folder, 6)
   assert set(states(study)) == set(range(6)) and set(states(study).values()) == {"COMPLETE"}
   for run in folder.glob("tiny/trial_*"):
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -222,15 +230,16 @@ def test_who_is_killed_leaves_nothing_undone_and_nothing_done_twice(file, tmp_pa
   starts = [len((run / "starts").read_text().splitlines()) for run in folder.glob("tiny/trial_*")]
   assert 6 < sum(starts) <= 8  # the two that were killed began twice
   best = study.all()[0]
-  assert f"'number': {best.number}, 'rate': {best.params['rate']}" in out.replace("\n", "")
+  words = f'{{"number": {best.number}, "rate": {best.params["rate"]!r}}}'
+  assert f"'trial={words}'" in out.replace("\n", "")
 
 
 @pytest.mark.slow
 def test_a_pruned_run_has_not_failed(file, tmp_path):
-  rates = "trial.suggest_categorical('rate', [[0.01, 0.9][trial.number > 4]])"
-  path = file("sampler='random', pruner='median'", rates)
-  path.write_text(path.read_text().replace("rate = ", "rate = [0.01, 0.9][trial.number > 4]; _ = "))
-  out, _ = searching(f"{path}:search", tmp_path / "s", 6, 2, 2).communicate()
-  assert "pruned at step 10" in out or "pruned" in out
-  told = json.loads((tmp_path / "s" / "tiny" / "trial_5" / "pruned.json").read_text())
+  rates = "trial.suggest_float('rate', *((0.009, 0.011) if trial.number < 5 else (0.8, 0.9)))"
+  path, folder = file("sampler='random', pruner='median'", rates), tmp_path / "s"
+  out, _ = searching(f"{path}:search", folder, 6, 1, 2).communicate()
+  told = json.loads((folder / "tiny" / "trial_5" / "pruned.json").read_text())
   assert told["metric"] == "heldout.loss" and told["step"] < 40
+  assert f"tiny/trial_5: pruned at step {told['step']}" in out
+  assert states(study_of(path, folder, 6)) == {**dict.fromkeys(range(5), "COMPLETE"), 5: "PRUNED"}

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from research import Eval, Experiment, Sharding, Trials, data, load, optim, train
+from research import Eval, Experiment, Sharding, Trials, cli, data, entry, load, optim, train
 from research.errors import NumericsError, UserError
 from research.experiment import override
 from research.stacking import unstack
@@ -133,6 +133,7 @@ def test_each_device_holds_its_own_trials(base):
   assert sent and all(re.fullmatch(r"\(?(f32\[\d\]\{0\}(, )?)+\)?", shapes) for shapes in sent)
 
 
+@pytest.mark.slow
 def test_one_of_them_goes_on_by_itself_and_all_together(base, tmp_path, monkeypatch):
   experiments = varied(base)
   whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -156,18 +157,31 @@ def test_one_of_them_goes_on_by_itself_and_all_together(base, tmp_path, monkeypa
     check_equal(whole / name, broken / name, rtol=1e-5, atol=1e-5)
 
 
-def test_one_that_loses_its_numbers_takes_no_other_along(base, tmp_path):
-  lost = dataclasses.replace(
-    override(base, {"guard.tries": 2, "optimizer": optim.SGD(0.1)}), average=None
+@pytest.mark.slow
+def test_one_that_loses_its_numbers_takes_no_other_along(corpus, tmp_path, capsys):
+  """Each has its folder, as if it had been run by itself; only the exit code is of both."""
+  path, runs = tmp_path / "rates.py", tmp_path / "runs"
+  path.write_text(
+    "from research import Eval, Experiment, Guard, Sharding, Trials, data, optim\n"
+    "from tests.small_model import Small, next_token\n\n"
+    "def experiment(text: str):\n"
+    "  base = Experiment(\n"
+    "    name='base', model=Small(depth=1), objective=next_token, optimizer=optim.SGD(0.1),\n"
+    "    data=data.Text(data.Files(text, separator='\\n'), data.Bytes(), length=16),\n"
+    "    steps=6, batch_size=8, guard=Guard(tries=2), evals={'heldout': Eval(next_token)},\n"
+    "    sharding=Sharding({'trial': 2, 'data': -1}))\n"
+    "  lost = base.vary('lost', {'optimizer.learning_rate': 1e30})\n"
+    "  return Trials([base.vary('kept', {}), lost])\n"
   )
-  experiments = [lost, lost.vary("lost", {"optimizer.learning_rate": 1e30})]
-  finished = together(experiments, tmp_path / "together")
-  assert finished[0].complete and finished[0].error is None
-  assert isinstance(finished[1].error, NumericsError) and not finished[1].complete
-  apart(experiments[:1], tmp_path / "apart")
-  check_equal(tmp_path / "together" / "base", tmp_path / "apart" / "base", rtol=1e-5, atol=1e-5)
-  with pytest.raises(NumericsError):
-    apart(experiments[1:], tmp_path / "apart")
+  code = cli.main(["run", str(path), f"text={corpus}", "--workdir", str(runs)])
+  out, err = capsys.readouterr()
+  assert code == NumericsError.exit_code
+  assert "error: base/lost: 2 steps in a row were not taken" in err
+  assert "base/kept heldout at step 6: loss" in out
+  assert entry.read(runs / "base" / "kept").state == "done"
+  lost = entry.read(runs / "base" / "lost")
+  assert lost.state == "failed" and "2 steps in a row" in lost.error
+  assert (runs / "base" / "kept" / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class Log:
     self._watch = stopwatch.Stopwatch(clock)
     self._pending: _Pending | None = None
     self._told_as = f"{told_as}: " if told_as else ""
-    self._together: list[Log] = [] if beside is None else beside._together
+    self._together: list[Log] = beside._together if beside else []
     self._together.append(self)
     self._done = start
     self._newest: dict[str, float] = {}
@@ -89,11 +89,8 @@ class Log:
       self._done_before |= {(x.get("name"), x.get("step")) for x in samples}
       self._files = {name: lines.append(folder / name) for name in FILES}
       self._tensorboard = _tensorboard(folder / "tensorboard", start)
-      self._display = (
-        progress.progress(steps, start, stream=stream, clock=clock)
-        if beside is None
-        else beside._display
-      )
+      self._display = beside._display if beside else None
+      self._display = self._display or progress.progress(steps, start, stream=stream, clock=clock)
     times = [lines.number(line.get("time")) for line in self.lines]
     self._before = max((t for t in times if math.isfinite(t)), default=0.0)
     # The last line may be older than the checkpoint.
@@ -189,7 +186,7 @@ class Log:
     """Writes and prints the means of evaluation `name` after `step` updates."""
     self._settle()
     self._write(name, step, {**values, **_errors(standard_errors)})
-    self.note(f"step {step}  {name}: {_told(values, standard_errors or {})}")
+    self.note(f"step {step}  {name}: {progress.measured(values, standard_errors or {})}")
 
   def baseline(
     self,
@@ -199,7 +196,7 @@ class Log:
   ) -> None:
     """Writes and prints what a baseline scores on the held-out data."""
     self._write("baseline", None, {"name": name, **values, **_errors(standard_errors)})
-    self.note(f"baseline {name}: {_told(values, standard_errors or {})}")
+    self.note(f"baseline {name}: {progress.measured(values, standard_errors or {})}")
 
   def model(self, **facts: float | str) -> None:
     """Writes facts about the model, for example `parameters`, once for all stretches."""
@@ -299,11 +296,3 @@ def _read(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def _errors(errors: Mapping[str, float] | None) -> dict[str, dict[str, float]]:
   return {"standard_error": dict(errors)} if errors else {}
-
-
-def _told(values: Mapping[str, Any], errors: Mapping[str, float]) -> str:
-  return "  ".join(
-    f"{name} {value:.4g}" + (f" ± {errors[name]:.2g}" if name in errors else "")
-    for name, value in values.items()
-    if isinstance(value, int | float) and not (name == "nats" and value == values.get("loss"))
-  )

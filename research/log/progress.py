@@ -103,6 +103,15 @@ def sentence(values: Mapping[str, Any], elapsed: float, left: float | None) -> s
   return "  ".join(parts)
 
 
+def measured(values: Mapping[str, Any], errors: Mapping[str, float]) -> str:
+  """`loss 3.214 ± 0.012  accuracy 0.42`, of what an evaluation came to."""
+  return "  ".join(
+    f"{name} {value:.4g}" + (f" ± {errors[name]:.2g}" if name in errors else "")
+    for name, value in values.items()
+    if isinstance(value, int | float) and not (name == "nats" and value == values.get("loss"))
+  )
+
+
 def short(value: float) -> str:
   """Three digits and a letter: 12.3k, 4.56M."""
   for letter in ("", "k", "M", "G", "T", "P"):

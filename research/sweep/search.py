@@ -138,7 +138,8 @@ class _Runner:
       said = "its numbers are not finite"
       study.pruned(held)
     elif code in (0, 2, 3):
-      said = f"failed; see {held.workdir / worker.OUTPUT}"
+      what = f"measured no {study.search.metric}" if code == 0 else f"failed ({code})"
+      said = f"{what}; see {held.workdir / worker.OUTPUT}"
       study.failed(held)
     else:  # it was stopped, or died: whoever looks next goes on with it
       said = "" if self.stopping() else f"ended by itself ({code}), to be started again"

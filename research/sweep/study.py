@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from research import lock, search
-from research.errors import RunError, UserError, reason
+from research.errors import RunError, UserError, nearest, reason
 from research.experiment import Experiment
 from research.load import Recipe
 from research.retention import Keep
@@ -166,7 +166,7 @@ class Study:
 
   def of(self, number: int, params: dict[str, Any]) -> Recipe:
     """The recipe of a trial, by which its run can be made again."""
-    trial = {"number": number, **params}
+    trial = search.Written(number=number, **params)
     return dataclasses.replace(self.recipe, knobs={**self.recipe.knobs, search.TRIAL: trial})
 
   def _taken_up(self, frozen: Any) -> Held | None:
@@ -206,7 +206,14 @@ class Study:
 
   def _made(self, trial: Any) -> Experiment:
     knobs = {**self.recipe.knobs, search.TRIAL: trial}
-    return dataclasses.replace(self.recipe, knobs=knobs).experiment()
+    made = dataclasses.replace(self.recipe, knobs=knobs).experiment()
+    name = self.search.evaluation[0]
+    if name not in made.evals:
+      raise UserError(
+        f"Search(metric={self.search.metric!r}): {made.name} has no evaluation {name!r}."
+        f"{nearest(name, made.evals)} It has {', '.join(made.evals) or 'none'}."
+      )
+    return made
 
   def _study(self, number: int) -> Any:
     """Optuna's study, whose sampler draws for trial `number` what it would in any process."""
