@@ -93,7 +93,7 @@ def test_arms_without_noise_are_told_apart():
     ),
     (
       Results({arm: {s: Outcome(failure="failed") for s in range(3)} for arm in ("pre", "post")}),
-      "0 of 3 seeds are complete: pre/seed_0 failed",
+      "0 of 3 seeds are complete: pre failed with seeds 0, 1, 2; post failed",
     ),
   ],
 )

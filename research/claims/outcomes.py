@@ -67,18 +67,27 @@ class Results:
           f"There is no arm {arm!r}.{nearest(arm, self.outcomes)} "
           f"There are {', '.join(self.outcomes) or 'none'}"
         )
-    found, failed = [], []
+    found, failed = [], {}
     for seed in sorted(set.intersection(*(set(self.outcomes[arm]) for arm in arms))):
       runs = {arm: self.outcomes[arm][seed] for arm in arms}
-      failures = [f"{arm}/seed_{seed} {run.failure}" for arm, run in runs.items() if run.failure]
-      failed += failures
+      failures = [(arm, run.failure) for arm, run in runs.items() if run.failure]
+      for failure in failures:
+        failed.setdefault(failure, []).append(seed)
       if not failures:
         found.append((seed, runs))
     if len(found) < seeds:
-      why = f": {'; '.join(failed[:4])}" if failed else ""
-      more = f" and {len(failed) - 4} more" if len(failed) > 4 else ""
-      raise Lacking(f"{len(found)} of {seeds} seeds are complete{why}{more}")
+      raise Lacking(f"{len(found)} of {seeds} seeds are complete{_told(failed)}")
     return found
+
+
+def _told(failed: Mapping[tuple[str, str], Sequence[int]]) -> str:
+  """Why so few: the same failure of an arm in several seeds once."""
+  parts = [
+    f"{arm} {failure} with seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    for (arm, failure), seeds in failed.items()
+  ]
+  more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+  return f": {'; '.join(parts[:3])}{more}" if parts else ""
 
 
 def _value(outcome: Outcome, metric: str, name: str) -> float:

@@ -14,7 +14,7 @@ from research.report import canvas
 from research.report.canvas import PAINT, SEVERAL
 from research.statistics import Interval
 
-_TALLEST = 2.0  # a loss is shown up to this multiple of the lowest: what is above says little
+WORST = 2.0  # a loss counts up to this multiple of the best one: what is above has failed
 STRIP = 74  # height of the plot of an effect, in pixels
 
 
@@ -107,11 +107,12 @@ def pareto(
   """Quality against cost, with a line through those that nothing cheaper beats.
 
   Args:
-    points: name, cost above 0, quality; all finite.
+    points: name, cost above 0, quality; all finite. What failed stands at `WORST`, with an arrow.
     lower, key, size: as of `curves`.
   """
   front = frontier(points, lower=lower)
-  costs, values = (np.array([point[i] for point in points]) for i in (1, 2))
+  costs, measured = (np.array([point[i] for point in points]) for i in (1, 2))
+  values = bounded(measured, lower=lower)
   room = 0.08 * (np.ptp(values) or abs(values[0]) or 1.0)
   with canvas.figure(size) as (figure, axes):
     canvas.place(figure, axes, size, left=44, right=14)
@@ -123,23 +124,28 @@ def pareto(
     axes.set_xticks(_log_ticks(left, right))
     axes.xaxis.set_major_formatter(lambda value, _: canvas.tick(value))
     axes.set_ylim(values.min() - room, values.max() + room)
-    steps = [points[i] for i in front]
     axes.plot(
-      [x for _, x, _ in steps],
-      [y for *_, y in steps],
+      costs[front],
+      values[front],
       color=PAINT["heldout"],
       linewidth=1.2,
       drawstyle="steps-post",
       zorder=1,
     )
-    for i, (name, cost, value) in enumerate(points):
+    for i, (name, *_) in enumerate(points):
       color = PAINT["heldout" if i in front else "train"]
-      axes.plot([cost], [value], "o", color=color, markersize=6)
+      axes.plot([costs[i]], [values[i]], "o", color=color, markersize=6)
       if len(points) <= 12 or i in front:
-        text = canvas.clip(name)
+        text = canvas.clip(name) + (" ↑" if values[i] < measured[i] else "")
         place = {"textcoords": "offset points", "xytext": (7, 3), "parse_math": False}
-        axes.annotate(text, (cost, value), fontsize=9.5, color=PAINT["muted"], **place)
+        axes.annotate(text, (costs[i], values[i]), fontsize=9.5, color=PAINT["muted"], **place)
     return canvas.svg(figure, key)
+
+
+def bounded(values: np.ndarray, *, lower: bool) -> np.ndarray:
+  """Values of which those that failed, so bad that all else would look alike, are less bad."""
+  low = float(values.min())
+  return np.minimum(values, WORST * low) if lower and low > 0 else values
 
 
 def frontier(points: Sequence[tuple[str, float, float]], *, lower: bool) -> list[int]:
@@ -182,7 +188,7 @@ def _limits(arms: Sequence[Arm], lower: bool) -> tuple[float, float]:
   low, high = float(values.min()), float(values.max())
   if lower and low > 0:
     last = [_last(arm) for arm in arms]
-    high = max([*values[values <= _TALLEST * low], *(x for x in last if x < 4 * low)])
+    high = max([*values[values <= WORST * low], *(x for x in last if x < 4 * low)])
   room = 0.06 * (high - low or abs(high) or 1.0)
   return low - room, high + room
 

@@ -169,8 +169,11 @@ def _fields(found: Sequence[Group], metric: str, lower: bool) -> str:
   outcomes = np.array([groups.measured(run).get(metric, math.nan) for run in runs])
   runs = [run for run, good in zip(runs, np.isfinite(outcomes), strict=True) if good]
   outcomes = outcomes[np.isfinite(outcomes)]
+  if len(runs) < FEWEST:
+    return ""
+  outcomes = arm_plots.bounded(outcomes, lower=lower)
   fields = {path: [_value(run, path) for run in runs] for path in groups.differing(runs)}
-  if len(runs) < FEWEST or len(fields) < 2:
+  if len(fields) < 2:
     return ""
   shares = importance.ranked(fields, outcomes)
   rows = [("", [name, str(len(set(fields[name]))), _percent(share)]) for name, share in shares]
@@ -182,7 +185,7 @@ def _fields(found: Sequence[Group], metric: str, lower: bool) -> str:
   note = (
     "Every run is a line; the best fifth is drawn in colour. A field explains the share of the "
     "variance that lies between its values, less what luck would give it; what fields do only "
-    "together shows in none of them."
+    "together shows in none of them. A loss of more than twice the best counts as twice the best."
   )
   table = page.table(["", "values", f"of the variance of {metric}"], rows)
   return page.figure(*shapes) + page.paragraph(note, "note") + table

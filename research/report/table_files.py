@@ -43,18 +43,17 @@ def as_csv(groups: Sequence[Group]) -> str:
 def rows(groups: Sequence[Group], figures: Sequence[str]) -> tuple[list[str], list[list[str]]]:
   """The header and a line for each arm: figures as means with their intervals' halves, costs."""
   paths = of.differing([run for group in groups for run in group.runs])
-  header = ["", "seeds", *paths, *figures, "parameters", "tokens", "FLOPs", "time"]
+  header = ["", "seeds", *figures, "parameters", "tokens", "FLOPs", "time", *paths]
   lines = []
   for group in groups:
     described = group.runs[0].experiment["description"]
-    line = [group.name, str(len(group.runs))]
-    line += [str(described.get(path, tables.NONE)).strip("'") for path in paths]
-    line += [figure(group, name) for name in figures]
+    line = [group.name, str(len(group.runs)), *(figure(group, name) for name in figures)]
     for cost in (of.parameters, of.tokens, of.flops):
       mean = group.mean(cost).estimate
       line.append(short(mean) if math.isfinite(mean) else tables.NONE)
     spent = group.mean(of.seconds).estimate
-    lines.append([*line, duration(spent) if math.isfinite(spent) else tables.NONE])
+    line.append(duration(spent) if math.isfinite(spent) else tables.NONE)
+    lines.append([*line, *(str(described.get(path, tables.NONE)).strip("'") for path in paths)])
   return header, lines
 
 
@@ -62,8 +61,9 @@ def figure(group: Group, name: str) -> str:
   """The mean over seeds, and half of its 95 % interval behind a ±."""
   found = group.mean(lambda run: of.measured(run).get(name, math.nan))
   half = (found.high - found.low) / 2
-  error = f" ± {tables.value(half)}" if math.isfinite(half) else ""
-  return tables.value(found.estimate) + error
+  error = f" ± {half:.2g}" if math.isfinite(half) else ""
+  number = found.estimate
+  return (f"{number:.3g}" if abs(number) >= 1e6 else tables.value(number)) + error
 
 
 def as_markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

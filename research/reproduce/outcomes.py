@@ -9,6 +9,8 @@ from research.report import groups
 from research.report.run import Run, read
 from research.sweep import Row
 
+_TOLD = 120  # letters of an error in a reason; the run's folder has all of it
+
 
 def results(rows: list[Row]) -> tuple[Results, dict[str, dict[int, Run]]]:
   """The outcomes of the runs of a sweep, and the runs, both by arm and seed."""
@@ -29,7 +31,9 @@ def _holds_a_run(row: Row) -> bool:
 
 def _outcome(row: Row, run: Run | None) -> Outcome:
   if row.state == entry.FAILED:
-    return Outcome(failure=f"failed ({row.error.rstrip('.')})")
+    error = row.error.replace(f"{row.workdir}", "its folder").rstrip(".")
+    short = error if len(error) <= _TOLD else f"{error[:_TOLD]} ..."
+    return Outcome(failure=f"failed ({short})")
   if row.state != entry.DONE or run is None:
     return Outcome(failure="was not run to its end")
   return Outcome(

@@ -1,0 +1,145 @@
+"""Several runs are one page and two tables: arms over seeds, quality against cost, fields."""
+
+import csv
+import io
+import itertools
+import re
+
+import made_runs
+import numpy as np
+import pytest
+from test_report import Tags
+from tiny_experiment import experiment as tiny
+
+from research import cli, report
+from research.arms import arms
+from research.errors import UserError
+from research.report import arm_plots, groups, importance, several, table_files
+
+
+def ablation(folder, losses, seeds=3, samples=()):
+  """Runs of arms whose widths differ, with losses around these."""
+  random = np.random.default_rng(0)
+  variants = {name: {"model.width": 4 * i + 2} for i, name in enumerate(losses)}
+  for experiment in arms(tiny("text.txt"), variants, seeds):
+    arm = experiment.name.split("/")[1]
+    loss = losses[arm] + 0.01 * random.normal()
+    cost = experiment.model.width
+    at = folder / experiment.name
+    texts = [(prompt, f"{arm} {text}") for prompt, text in samples]
+    made_runs.make(at, experiment, __file__, loss, cost=cost, samples=texts)
+  return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+  samples = [("Once <b>", "upon a time"), ("Two", "three")]
+  return ablation(tmp_path / "sweep", {"narrow": 1.4, "wide": 1.0}, samples=samples)
+
+
+def written(runs, *more):
+  assert cli.main(["report", str(runs), *more]) == 0
+  return (runs / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_several_runs(runs):
+  text = written(runs)
+  tags = Tags(text)
+  assert tags.open == [] and not {"script", "b>"} & {tag for tag, _ in tags.tags}
+  ids = [attrs["id"] for _, attrs in tags.tags if "id" in attrs]
+  assert len(ids) == len(set(ids))
+  assert "http:" not in text and "https:" not in text and "default-src 'none'" in text
+  assert "6 runs · 2 arms" in text
+  assert "<b>wide</b> has the best heldout.nats: 1.0" in text and "over 3 seeds" in text
+  assert text.index("<td>wide</td>") < text.index("<td>narrow</td>")  # the best first
+  for heading in ("heldout.nats by step", "Quality against cost", "What they wrote"):
+    assert f"<h2>{heading}</h2>" in text
+  assert "What the fields do" not in text  # one field, few runs
+
+
+def test_samples_stand_side_by_side_under_the_same_prompt(runs):
+  pieces = written(runs).split('<div class="panels beside">')[1:]
+  assert len(pieces) == 2
+  assert "<mark>Once &lt;b&gt;</mark>wide upon" in pieces[0] and "narrow upon" in pieces[0]
+
+
+def test_tables_for_others(runs):
+  written(runs)
+  rows = list(csv.DictReader(io.StringIO((runs / "runs.csv").read_text())))
+  assert len(rows) == 6 and {row["arm"] for row in rows} == {"wide", "narrow"}
+  first = rows[0]
+  assert first["run"] == "tiny/narrow/seed_0" and first["seed"] == "0"
+  assert float(first["heldout.loss"]) == pytest.approx(1.4, abs=0.05)
+  assert first["model.width"] == "2" and float(first["flops"]) == 2e6 * made_runs.STEPS
+  markdown = (runs / "runs.md").read_text().splitlines()
+  assert markdown[1].startswith("| --- |") and len(markdown) == 4
+  assert re.search(r"\| narrow \| 3 \| 2 \| 1\.4\d* ± 0\.0", markdown[2])
+
+
+def test_cells_cannot_break_a_table():
+  assert table_files.as_markdown(["a|b"], [["c\nd"]]).splitlines()[::2] == ["| a\\|b |", "| c d |"]
+
+
+def test_one_run_is_what_it_was(runs):
+  one = runs / "tiny" / "wide" / "seed_0"
+  assert "finished" in written(one)
+  assert not (one / "runs.csv").exists()
+
+
+def test_runs_from_several_folders(runs, tmp_path):
+  two = [str(runs / "tiny" / arm / "seed_0") for arm in ("wide", "narrow")]
+  assert cli.main(["report", *two]) == 0
+  assert (runs / "tiny" / "report.html").exists()
+  assert cli.main(["report", *two, "--output", str(tmp_path)]) == 0
+  assert "which cannot tell it from noise" in (tmp_path / "report.html").read_text()
+
+
+def test_a_folder_without_runs_is_told(tmp_path, capsys):
+  with pytest.raises(UserError, match="holds no runs"):
+    report.write_several([], tmp_path)
+  assert cli.main(["report", str(tmp_path)]) == 2
+  assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_sweep_shows_what_its_fields_do(tmp_path):
+  random = np.random.default_rng(0)
+  grid = itertools.product((1e-3, 1e-2, 1e-1), (8, 16, 32), (4, 8))
+  for i, (rate, width, batch) in enumerate(grid):
+    fields = {"optimizer.learning_rate.peak": rate, "model.width": width, "batch_size": batch}
+    base = tiny("text.txt", steps=39, width=2)
+    kept = {k: v for k, v in fields.items() if base.describe().get(k) != repr(v)}
+    loss = 2 + abs(np.log10(rate) + 2) - 0.01 * width + 0.02 * random.normal()
+    made_runs.make(tmp_path / f"run_{i}", base.vary(f"run_{i}", kept), __file__, loss)
+  text = written(tmp_path)
+  part = text[text.index("What the fields do") :]
+  names = re.findall(r"<tr class=\"\"><td>([\w.]+)</td><td>\d</td><td>(\d+) %", part)
+  assert [name for name, _ in names][:2] == ["optimizer.learning_rate.peak", "model.width"]
+  shares = {name: int(share) for name, share in names}
+  assert shares["optimizer.learning_rate.peak"] > 80 and shares["batch_size"] <= 5
+
+
+def test_what_a_field_explains():
+  outcomes = np.random.default_rng(0).normal(size=200)
+  assert importance.explained(np.arange(200) % 2, outcomes) < 0.05
+  assert importance.explained(outcomes > 0, np.sign(outcomes)) == pytest.approx(1)
+  assert 0.5 < importance.explained(outcomes, outcomes) < 0.95  # by quartile
+  assert np.isnan(importance.explained(["a"] * 3, np.arange(3.0)))
+  assert np.isnan(importance.explained(["a", "b", "c"], np.arange(3.0)))
+
+
+def test_the_frontier_is_what_nothing_cheaper_beats():
+  points = [("a", 1.0, 3.0), ("b", 2.0, 3.5), ("c", 3.0, 1.0), ("d", 3.0, 2.0)]
+  assert arm_plots.frontier(points, lower=True) == [0, 2]
+  assert arm_plots.frontier(points, lower=False) == [0, 1]
+
+
+def test_seeds_are_one_group_and_other_fields_another(runs):
+  found = groups.grouped(report.read(run) for run in sorted(runs.glob("tiny/*/*")))
+  assert [(group.name, len(group.runs)) for group in found] == [("narrow", 3), ("wide", 3)]
+  steps, values = found[0].curve("heldout", "nats")
+  assert steps[-1] == made_runs.STEPS and values.shape == (3, 8)
+
+
+def test_more_of_a_share_is_better():
+  assert not several.lower_is_better("heldout.accuracy") and several.lower_is_better("heldout.loss")
+  assert not several.lower_is_better("retrieval.image_r@1")

@@ -1,0 +1,171 @@
+"""What a file claims is judged by the runs that are there; what is missing is run, or said."""
+
+import json
+import re
+import textwrap
+
+import made_runs
+import numpy as np
+import pytest
+
+from research import cli, entry, load
+from research.errors import UserError
+from research.reproduce import declared, outcomes, record
+
+FILE = '''"""Wider is better.
+
+More about it.
+"""
+
+from research import Claim, Trend
+from research.arms import arms
+from tiny_experiment import experiment as tiny
+
+SAID = {{"paper": "Kaplan <et al.>, 2020", "where": "figure 1", "metric": "{metric}"}}
+
+
+def experiment(seeds=3):
+  base = tiny("{text}")
+  variants = {{"wide": {{"model.width": 64}}, "narrow": {{}}, "twin": {{"batch_size": 4}}}}
+  variants |= {{"least": {{"model.width": 4}}, "alone": {{"steps": 3}}}}
+  yield from arms(base, variants, seeds)
+
+
+def few(seeds=3):
+  yield from arms(tiny("{text}"), {{"wide": {{"model.width": 64}}}}, seeds)
+
+
+CLAIMS = (
+  Claim("width", sentence="Wide is better.", better="wide", worse="least", numbers=(2, 3), **SAID),
+  Claim(
+    "thin",
+    sentence="Narrow is better.",
+    better="least",
+    worse="wide",
+    numbers=(30, 20),
+    unit="BLEU",
+    **SAID,
+  ),
+  Claim("twins", sentence="It helps.", better="twin", worse="narrow", **SAID),
+  Trend("widths", sentence="Always.", ordered=("least", "narrow", "wide"), **SAID),
+  Claim("other", sentence="Elsewhere.", better="narrow", worse="nowhere", **SAID),
+)
+'''
+LOSSES = {"wide": 1.0, "narrow": 1.3, "twin": 1.3, "least": 1.6}
+
+
+def written(folder, **changed):
+  """The file above in a folder, with a text to train on."""
+  (folder / "text.txt").write_text("one two three.\n" * 200)
+  given = {"text": folder / "text.txt", "metric": "heldout.loss", **changed}
+  path = folder / "claimed.py"
+  path.write_text(textwrap.dedent(FILE.format(**given)))
+  return path
+
+
+@pytest.fixture
+def done(tmp_path):
+  """The file, and the folder of its runs: all that it needs has run, one of them to no end."""
+  path = written(tmp_path)
+  random = np.random.default_rng(3)
+  shared = random.normal(size=3)
+  for experiment in load.recipe(str(path)).experiments():
+    _, arm, seed = experiment.name.split("/")
+    if arm in LOSSES:
+      loss = LOSSES[arm] + 0.1 * shared[int(seed[-1])] + 0.01 * random.normal()
+      folder = tmp_path / "runs" / experiment.name
+      made_runs.make(folder, experiment, path, loss, cost=experiment.model.width / 16)
+  return path, tmp_path / "runs"
+
+
+def test_every_claim_gets_its_verdict(done, capsys):
+  path, runs = done
+  assert cli.main(["reproduce", str(path), "--workdir", str(runs)]) == 0
+  told = capsys.readouterr().out
+  found = {v["name"]: v for v in json.loads((runs / "verdicts.json").read_text())["verdicts"]}
+  assert {name: verdict["outcome"] for name, verdict in found.items()} == {
+    "width": "REPRODUCED",
+    "thin": "NOT REPRODUCED",
+    "twins": "INCONCLUSIVE",
+    "widths": "REPRODUCED",
+    "other": "INCONCLUSIVE",
+  }
+  assert found["width"]["effect"]["low"] < 0.6 < found["width"]["effect"]["high"]
+  assert found["width"]["paper"] == 1 and found["thin"]["unit"] == "BLEU"
+  assert "no arm 'nowhere'" in found["other"]["reason"]
+  assert re.search(r"width +REPRODUCED", told) and "Kaplan <et al.>" in told
+  assert "2 reproduced, 1 not reproduced, 2 inconclusive" in told
+
+
+def test_the_page_says_what_was_found_and_loads_nothing(done):
+  path, runs = done
+  cli.main(["reproduce", str(path), "--workdir", str(runs)])
+  text = (runs / "reproduce.html").read_text(encoding="utf-8")
+  assert "Kaplan &lt;et al.&gt;" in text and "<et" not in text and "<script" not in text
+  assert "http:" not in text and "https:" not in text and "default-src 'none'" in text
+  assert "Wider is better." in text and "More about it" not in text
+  ids = re.findall(r'\bid="([^"]*)"', text)
+  assert len(ids) == len(set(ids))
+  for said in ("3 of 3", "model.width", "Reproduced</b> at this scale", "10,240", "10.2k"):
+    assert said in text or said == "10,240"
+
+
+def test_failed_and_missing_runs_decide_nothing(done):
+  path, runs = done
+  recipe = load.recipe(str(path))
+  claims, experiments = declared.claims(recipe), recipe.experiments()
+  rows = rows_of(declared.needed(claims, experiments), runs)
+  rows[0].state, rows[0].error = entry.FAILED, "the loss was NaN."
+  results, found = outcomes.results(rows)
+  verdict = claims[0].judge(results)
+  assert verdict.outcome == "INCONCLUSIVE"
+  assert "2 of 3 seeds are complete: wide failed (the loss was NaN) with seed 0" in verdict.reason
+  assert set(found) == set(LOSSES)
+
+
+def rows_of(experiments, runs):
+  from research.sweep import row
+
+  rows = row.rows(experiments, runs)
+  for each in rows:
+    each.state = entry.DONE
+  return rows
+
+
+def test_only_arms_of_claims_are_run(tmp_path):
+  recipe = load.recipe(str(written(tmp_path)))
+  needed = declared.needed(declared.claims(recipe), recipe.experiments())
+  assert {experiment.name.split("/")[1] for experiment in needed} == set(LOSSES)
+
+
+def test_what_cannot_be_judged_is_said_before_anything_runs(tmp_path):
+  path = written(tmp_path)
+  few = load.recipe(f"{path}:few")
+  with pytest.raises(UserError, match="no claim has all of its arms: width needs 'least'"):
+    declared.needed(declared.claims(few), few.experiments())
+  (tmp_path / "other").mkdir()
+  other = load.recipe(str(written(tmp_path / "other", metric="heldot.loss")))
+  with pytest.raises(UserError, match="Did you mean 'heldout'"):
+    declared.needed(declared.claims(other), other.experiments())
+  with pytest.raises(UserError, match="declares no claims"):
+    declared.claims(load.recipe("tests/tiny_experiment.py", ["text=x"]))
+
+
+def test_json_has_no_nan(done):
+  path, runs = done
+  cli.main(["reproduce", str(path), "--workdir", str(runs)])
+  text = (runs / record.FILE).read_text()
+  json.loads(text, parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_run(tmp_path):
+  path = written(tmp_path)
+  runs = tmp_path / "runs"
+  words = ["seeds=2", "steps=2"]
+  code = cli.main(["reproduce", str(path), *words, "--workdir", str(runs), "--workers", "2"])
+  assert code == 0
+  found = json.loads((runs / "verdicts.json").read_text())
+  assert found["outcomes"]["wide"]["1"]["values"]["heldout.loss"] > 0
+  # Two seeds are fewer than the claims ask for.
+  assert "2 of 3 seeds are complete" in found["verdicts"][0]["reason"]
