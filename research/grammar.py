@@ -318,11 +318,15 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
   pin.add_argument("--release", action="store_true", help="let it go again")
 
   bench = command("bench", commands.bench, "Time training, decoding and checkpoints.")
-  kinds = ("train", "decode", "bert", "classify", "translate", "clip", "save")
+  kinds = ("train", "decode", "bert", "classify", "translate", "clip", "save", "sweep")
   bench.add_argument("kind", nargs="?", default="train", choices=kinds)
-  bench.add_argument("--rounds", type=_count, default=5, help="interleaved rounds (default: 5)")
+  bench.add_argument(
+    "--rounds", type=_count, default=5, help="interleaved rounds (default: 5); sweep: 4 runs each"
+  )
   bench.add_argument("--size", default="mini", help="tiny, mini, small; minilm of a BERT")
-  bench.add_argument("--folder", type=Path, help="save: where to write (default: temporary files)")
+  bench.add_argument(
+    "--folder", type=Path, help="save, sweep: where to write (default: temporary files)"
+  )
   bench.add_argument("--peers", action="store_true", help="also PyTorch and Hugging Face")
   bench.add_argument("--peer-python", type=Path, help="interpreter that has torch, transformers")
   return parser, subparsers

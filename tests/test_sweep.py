@@ -48,6 +48,13 @@ def starts(here):
   return [line.split() for line in (here / "starts").read_text().splitlines()]
 
 
+def until(so):
+  end = time.monotonic() + 120
+  while not so():
+    assert time.monotonic() < end
+    time.sleep(0.02)
+
+
 def states(found):
   return [each.state for each in found.rows]
 
@@ -122,17 +129,16 @@ def test_a_run_whose_process_was_killed_is_started_again(here, capfd):
 
 
 def test_a_run_that_another_process_is_at_work_on_is_waited_for(here, capfd):
-  begun, end = threading.Event(), threading.Event()
+  begun = threading.Event()
 
   def hold():
     with lock.alone_in(here / "runs/run/0"):
       begun.set()
-      end.wait(60)
+      until(lambda: (here / "starts").exists())  # the other one has begun
 
   holder = threading.Thread(target=hold)
   holder.start()
   begun.wait(60)
-  threading.Timer(0.5, end.set).start()
   found = swept(here, "end,end")
   holder.join()
   assert states(found) == ["done", "done"]
@@ -143,11 +149,7 @@ def test_a_run_that_another_process_is_at_work_on_is_waited_for(here, capfd):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_and_the_same_sweep_goes_on(here, number):
   def send():
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-      if (here / "starts").exists() and len(starts(here)) == 2:
-        break
-      time.sleep(0.02)
+    until(lambda: (here / "starts").exists() and len(starts(here)) == 2)
     os.kill(os.getpid(), number)
 
   threading.Thread(target=send).start()
@@ -170,10 +172,7 @@ def test_a_killed_runner_leaves_nobody_behind_and_the_next_one_goes_on(here):
   words = ["sweep", str(FILE), f"folder={here}", "deeds=end,wait,wait", "--workers=2"]
   start = [sys.executable, "-m", "research.cli", *words, f"--workdir={here / 'runs'}"]
   with subprocess.Popen(start, cwd=FILE.parent.parent, stderr=subprocess.DEVNULL) as first:
-    end = time.monotonic() + 120
-    while len(starts(here)) < 3 if (here / "starts").exists() else True:
-      assert first.poll() is None and time.monotonic() < end
-      time.sleep(0.02)
+    until(lambda: (here / "starts").exists() and len(starts(here)) == 3)
     first.kill()
   (here / "go on").touch()
   # It does not wait for those of the first to end: they may be at work still.
@@ -181,10 +180,7 @@ def test_a_killed_runner_leaves_nobody_behind_and_the_next_one_goes_on(here):
   assert again.returncode == 0, again.stderr
   assert again.stdout.startswith("3 of 3 runs done (1 of them before)")
   assert [name for name, *_ in starts(here)].count("run/0") == 1
-  end = time.monotonic() + 30
-  while any(alive(process) for _, process, _ in starts(here)):
-    assert time.monotonic() < end
-    time.sleep(0.02)
+  until(lambda: not any(alive(process) for _, process, _ in starts(here)))
 
 
 @pytest.mark.slow

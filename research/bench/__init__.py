@@ -10,6 +10,7 @@ ours_read    our workers for these: BERT's and CLIP's training, classification, 
 peers_read   those of Hugging Face
 peers_clip   those of Hugging Face and open_clip that train a CLIP
 saving       checkpoints, beside training and beside safetensors
+sweeping     a sweep, beside what its runs do for themselves
 serve        what a worker does when it is asked
 machine      how fast memory is read
 """

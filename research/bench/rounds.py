@@ -47,6 +47,10 @@ def run(options: argparse.Namespace) -> int:
     from research.bench import saving
 
     return saving.run(options)
+  if options.kind == "sweep":
+    from research.bench import sweeping
+
+    return sweeping.run(options)
   peers = _peers(options)
   if made := comparisons.MADE_UP.get(options.kind):
     for comparison in made(options.size, peers):

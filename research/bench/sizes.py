@@ -53,6 +53,8 @@ TOWERS = {
     Towers("small", (12, 384, 6), (6, 256, 4), 64, 16, 32, vocab_size=8_192, pairs=64),  # ViT-S/16
   )
 }
+SWEPT = {"tiny": 200, "mini": 1_000, "small": 4_000}  # steps of a run, of some 5 ms on one core
+
 KINDS = {
   "train": SIZES,
   "decode": SIZES,
@@ -61,6 +63,7 @@ KINDS = {
   "translate": T5S,
   "clip": TOWERS,
   "save": SIZES,
+  "sweep": SWEPT,
 }
 
 TRAIN = {"tiny": (64, 4), "mini": (256, 16), "minilm": (256, 16), "small": (256, 2)}  # length, rows

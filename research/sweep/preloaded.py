@@ -7,6 +7,7 @@ would lose.
 import importlib
 
 for name in (
+  "grain",
   "jax.experimental.multihost_utils",
   "orbax.checkpoint",
   "tensorboardX",

@@ -146,7 +146,7 @@ class _Runner:
       self.free.insert(0, share)
       each.not_before = time.monotonic() + TURN
       return
-    each.state = entry.RUNNING
+    each.state, each.error = entry.RUNNING, ""
     self.running.append(_Process(each, share, process))
     self.shown.tell(each)
 

@@ -36,6 +36,7 @@ from . import (
   resume,
   saves,
   signals,
+  sweeps,
 )
 from .outcome import Say, Unavailable
 
@@ -52,6 +53,7 @@ KINDS: dict[str, ModuleType] = {
   "saves": saves,
   "signals": signals,
   "processes": processes,
+  "sweeps": sweeps,
   "elastic": elastic,
   "resume": resume,
   "numerics": numerics,

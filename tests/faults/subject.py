@@ -2,6 +2,7 @@
 
 research run tests/faults/subject.py:gpt text=FILE steps=40 pause=0.01
 research run tests/faults/subject.py:clip steps=40 pause=0.01
+research sweep tests/faults/subject.py:seeds text=FILE steps=40 pause=0.01 count=3 --workdir DIR
 
 Every line of the journal says which examples its step was made of, as `example_0`, `example_1`, ...
 Where a run is at work is printed as "reached PLACE": opening, evaluation, and, if there is
@@ -33,6 +34,12 @@ from tests.faults import runs, tiny_clip
 def gpt(text: str, steps: int, pause: float):
   """`text` is a file; a batch takes `pause` seconds to read."""
   return _named(tiny_experiment.experiment(text, steps), pause)
+
+
+def seeds(text: str, steps: int, pause: float, count: int):
+  """So many of `gpt`, a sweep."""
+  for seed in range(count):
+    yield dataclasses.replace(gpt(text, steps, pause), name=f"tiny/seed_{seed}", seed=seed)
 
 
 def clip(steps: int, pause: float):

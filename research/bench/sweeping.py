@@ -1,0 +1,109 @@
+"""What a sweep costs beside its runs: small GPTs that differ in their learning rate, on all cores.
+
+A sweep is compared with the sum of what its runs did for themselves: their steps, and one
+compilation each. What is more is the starting of processes, of the runner and of the backend, the
+opening of folders, and the cores that idle at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from research import entry
+from research.bench.sizes import SWEPT
+from research.errors import RunError
+from research.ledger import Facts, Ledger
+
+RUNS = 4  # for each round that is asked for
+FILE = '''"""Small GPTs that differ in their learning rate."""
+
+from research import Eval, Experiment, Sharding, data, models, objectives, optim
+
+
+def experiment(text: str, steps: int, runs: int):
+  next_token = objectives.NextToken()
+  for i in range(runs):
+    yield Experiment(
+      name=f"rate_{i}",
+      data=data.Text(data.Files(text, separator="\\n"), data.Bytes(), length=64),
+      model=models.GPT(vocab_size=264, max_length=64, width=64, depth=2, heads=2),
+      objective=next_token,
+      optimizer=optim.AdamW(optim.Cosine(1e-3 * 1.1**i, warmup=10)),
+      steps=steps,
+      batch_size=16,
+      evals={"heldout": Eval(next_token, batches=4, every=steps)},
+      save_every=steps,
+      sharding=Sharding(mesh={"data": -1}),
+    )
+'''
+
+
+def run(options: argparse.Namespace) -> int:
+  """Sweeps `RUNS` times `options.rounds` runs of `options.size`, and prints a table.
+
+  Raises:
+    RunError: the sweep failed.
+  """
+  count, steps = RUNS * options.rounds, SWEPT[options.size]
+  workers = len(os.sched_getaffinity(0))
+  with tempfile.TemporaryDirectory(dir=options.folder, prefix="research-bench-") as name:
+    folder = Path(name)
+    (folder / "file.py").write_text(FILE, encoding="utf-8")
+    lines = (f"{a} to be or not to be {b}, that is {a * b}" for a in range(60) for b in range(60))
+    (folder / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    words = (f"text={folder / 'text.txt'}", f"steps={steps}", f"runs={count}")
+    command = [sys.executable, "-m", "research.cli", "sweep", str(folder / "file.py"), *words]
+    # Each compiles its own program, and none finds one that was kept.
+    kept = {"RESEARCH_CACHE": str(folder / "cache"), "JAX_COMPILATION_CACHE_DIR": str(folder / "x")}
+    begun = time.perf_counter()
+    done = subprocess.run(  # noqa: S603 (ourselves)
+      [*command, "--workdir", str(folder / "runs"), "--workers", str(workers)],
+      env={**os.environ, "JAX_PLATFORMS": "cpu", **kept},
+      check=False,
+    )
+    seconds = time.perf_counter() - begun
+    if done.returncode:
+      raise RunError(f"the sweep ended with exit code {done.returncode}.")
+    with Ledger(folder / "runs") as ledger:
+      ledger.refresh()
+      found = ledger.find()
+    entries = [entry.read(folder / "runs" / each.folder) for each in found]
+  lasted = max(each.ended for each in entries) - min(each.began for each in entries)
+  _print(found, seconds, lasted, workers)
+  return 0
+
+
+def _print(found: list[Facts], seconds: float, lasted: float, workers: int) -> None:
+  from rich.console import Console
+  from rich.table import Table
+
+  def total(*names: str) -> float:
+    return sum(float(each.run.get(name, 0.0)) for each in found for name in names)
+
+  own = total("train_seconds", "compile_seconds")
+  whole = total("train_seconds", "compile_seconds", "evaluate_seconds", "save_seconds")
+  table = Table(title=f"a sweep of {len(found)} runs, {workers} at once, a core each")
+  table.add_column("")
+  table.add_column("", justify="right")
+  lines = {
+    "the sweep, from the command to its end": f"{seconds:.1f} s",
+    "  from the first start of a run to the last end": f"{lasted:.1f} s",
+    "steps of all runs": f"{total('train_seconds'):.1f} s",
+    "compilations": f"{total('compile_seconds'):.1f} s",
+    "evaluations, saves": f"{whole - own:.1f} s",
+    "cores' time over steps and compilations": f"{100 * (seconds * workers / own - 1):+.1f} %",
+    "  over evaluations and saves as well": f"{100 * (seconds * workers / whole - 1):+.1f} %",
+    "cores busy with runs, of the whole": f"{100 * total('cpu_seconds') / seconds / workers:.0f} %",
+    "  from the first start to the last end": (
+      f"{100 * total('cpu_seconds') / lasted / workers:.0f} %"
+    ),
+  }
+  for name, value in lines.items():
+    table.add_row(name, value)
+  Console(width=100).print(table)
