@@ -141,8 +141,11 @@ class _Runner:
       what = f"measured no {study.search.metric}" if code == 0 else f"failed ({code})"
       said = f"{what}; see {held.workdir / worker.OUTPUT}"
       study.failed(held)
-    else:  # it was stopped, or died: whoever looks next goes on with it
-      said = "" if self.stopping() else f"ended by itself ({code}), to be started again"
+    elif self.stopping():
+      said = ""
+      held.stopped()
+    else:  # it died: whoever looks next goes on with it
+      said = f"ended by itself ({code}), to be started again"
     held.release()
     if said:
       print(f"{held.experiment.name}: {said}   {_told(held.recipe.knobs)}", flush=True)

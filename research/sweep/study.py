@@ -72,6 +72,10 @@ class Held:
       self._beaten = time.monotonic()
       self._trial.set_user_attr("alive", time.time())
 
+  def stopped(self) -> None:
+    """Its run was stopped on purpose: that is no start that came to nothing."""
+    self._trial.set_user_attr("idle", -1)
+
   def release(self) -> None:
     os.close(self._lock)
 
