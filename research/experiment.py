@@ -9,7 +9,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from research.errors import UserError, nearest, shown
@@ -132,19 +132,26 @@ def override(value: Any, overrides: Mapping[str, Any]) -> Any:
     UserError: a path that does not exist (names the nearest), a value of another type, or an
       override that changes nothing.
   """
+  return override_each([value], overrides)[0]
+
+
+def override_each(values: Sequence[Any], overrides: Mapping[str, Any]) -> list[Any]:
+  """`override` of several, of which some may have a value already, but not all of them."""
+  values = list(values)
   for path, new in overrides.items():
-    made = _replace(value, path.split("."), new, path)
-    if made is value:
+    made = [_replace(value, path.split("."), new, path) for value in values]
+    if all(a is b for a, b in zip(made, values)):
       raise UserError(f"{path}={shown(new)} changes nothing: it is that already; drop it.")
-    value = made
-  return value
+    values = made
+  return values
 
 
-def restored(value: Any, overrides: Mapping[str, Any]) -> Any:
-  """`override` as a run remembers it: what changed something then may be the default by now."""
+def restored(values: Sequence[Any], overrides: Mapping[str, Any]) -> list[Any]:
+  """`override_each` as a run remembers it: what changed something then may be the default now."""
+  values = list(values)
   for path, new in overrides.items():
-    value = _replace(value, path.split("."), new, path)
-  return value
+    values = [_replace(value, path.split("."), new, path) for value in values]
+  return values
 
 
 def _replace(value: Any, path: list[str], new: Any, whole: str) -> Any:

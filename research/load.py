@@ -20,14 +20,14 @@ from typing import Any
 
 from research import search, secrets
 from research.errors import RunError, UserError, nearest, reason, shown
-from research.experiment import Experiment, check, override
+from research.experiment import Experiment, check, override_each
 from research.preflight import parts
 from research.trials import Trials
 
 MOST = 10_000  # experiments that a function may yield; more are a loop that does not end
 LISTED = 12  # files or functions that are named where one was not found
 
-Change = Callable[[Any, Mapping[str, Any]], Any]
+Change = Callable[[Sequence[Experiment], Mapping[str, Any]], list[Experiment]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +63,21 @@ class Recipe:
     target = str(self.path) + (f":{self.function}" if self.function != "experiment" else "")
     return secrets.command(["research", "run", target, *words, "--workdir", str(workdir)])
 
-  def experiments(self, change: Change = override) -> list[Experiment]:
+  def experiments(self, change: Change = override_each) -> list[Experiment]:
     """All experiments that it names, each changed by the overrides."""
     return [item for program in self.programs(change) for item in program]
 
-  def programs(self, change: Change = override) -> list[tuple[Experiment, ...]]:
+  def programs(self, change: Change = override_each) -> list[tuple[Experiment, ...]]:
     """The same, with those in one tuple that one program is to train (`Trials`)."""
     function = _function(self.path, self.function)
     knobs = search.asked(_checked(function, self.knobs, self.path))
     made = [
-      tuple(change(search.numbered(item, knobs), self.overrides) for item in program)
+      tuple(search.numbered(item, knobs) for item in program)
       for program in _called(function, knobs, self.path)
     ]
+    changed = change(list(itertools.chain.from_iterable(made)), self.overrides)
     names: set[str] = set()
-    for item in itertools.chain.from_iterable(made):
+    for item in changed:
       parts(item)
       if item.name in names:
         raise UserError(
@@ -84,7 +85,8 @@ class Recipe:
           "has a folder of its name, so give them different ones."
         )
       names.add(item.name)
-    return made
+    left = iter(changed)
+    return [tuple(itertools.islice(left, len(program))) for program in made]
 
 
 def recipe(target: str, words: Sequence[str] = ()) -> Recipe:

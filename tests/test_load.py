@@ -130,6 +130,13 @@ def test_help_of_a_file_that_needs_a_file_shows_fields_all_the_same(file, capsys
   assert "needed" in out and "data.documents.pattern" in out and "'FILE'" in out
 
 
+def test_an_override_may_be_what_some_experiments_have_already_but_not_all(file):
+  some = load.recipe(f"{file}:sweep", ["seed=1"]).experiments()
+  assert [item.seed for item in some] == [1, 1]
+  with pytest.raises(UserError, match="steps=3 changes nothing"):
+    load.recipe(f"{file}:sweep", ["steps=3"]).experiments()
+
+
 def test_a_run_folder_remembers_its_experiment(file, tmp_path):
   recipe = load.recipe(str(file), ["width=16", "optimizer.b2=0.95"])
   remember(tmp_path / "run", recipe, recipe.experiment())
