@@ -162,6 +162,7 @@ def test_curves_that_cross():
   name, place = verdict.facts[0]
   assert name == "crossing" and 2.6e4 < float(place.split()[0].replace(",", "")) < 4e4
   assert verdict.effect.low < 0.1 < verdict.effect.high
+  assert [(line.name, len(line.points)) for line in verdict.lines] == [("ngram", 9), ("gpt", 9)]
 
 
 def test_curves_that_do_not_cross():
@@ -183,7 +184,7 @@ def test_crossing_places_ascend():
 
 
 LAW = Chinchilla(E=1.69, A=406.4, alpha=0.34, B=410.7, beta=0.28)
-GRID = {f"n{i}_d{j}": (7e7 * 4**i, 1e9 * 4**j) for i in range(4) for j in range(4)}
+GRID = {f"n{i}_d{j}": (7e7 * 6**i, 1e9 * 6**j) for i in range(3) for j in range(3)}
 SCALING = research.ScalingLaw(
   "law",
   fitted=tuple(GRID),
@@ -230,14 +231,18 @@ def test_sizes_that_fix_no_law_are_refused():
 
 
 def test_small_runs_foretell_a_large_one():
-  verdict = SCALING.judge(scaled(LAW, 0.001))
+  verdict = SCALING.judge(scaled(LAW, 0.0002))
   assert verdict.outcome == REPRODUCED
   facts = dict(verdict.facts)
   assert facts["exponents in the paper"] == "0.34, 0.28" and "N^0.3" in facts["law"]
+  # A line for each amount of data, on which the runs lie; the held-back one has its own.
+  assert len(verdict.lines) == 4 and verdict.across == "parameters"
+  (x, y), *_ = verdict.lines[-1].points
+  assert x == 7e10 and y == pytest.approx(float(LAW.loss(7e10, 1e12)), rel=0.01)
 
 
 def test_a_run_that_the_law_misses():
-  assert SCALING.judge(scaled(LAW, 0.001, off=1.1)).outcome == NOT_REPRODUCED
+  assert SCALING.judge(scaled(LAW, 0.0002, off=1.1)).outcome == NOT_REPRODUCED
   assert SCALING.judge(scaled(LAW, 0.1)).outcome == INCONCLUSIVE
 
 

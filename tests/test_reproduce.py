@@ -1,5 +1,7 @@
 """What a file claims is judged by the runs that are there; what is missing is run, or said."""
 
+import contextlib
+import io
 import json
 import re
 import textwrap
@@ -10,7 +12,7 @@ import pytest
 
 from research import cli, entry, load
 from research.errors import UserError
-from research.reproduce import declared, outcomes, record
+from research.reproduce import declared, outcomes
 
 FILE = '''"""Wider is better.
 
@@ -63,9 +65,10 @@ def written(folder, **changed):
   return path
 
 
-@pytest.fixture
-def done(tmp_path):
-  """The file, and the folder of its runs: all that it needs has run, one of them to no end."""
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+  """The file, and the folder of its runs, in which all that its claims need has run."""
+  tmp_path = tmp_path_factory.mktemp("done")
   path = written(tmp_path)
   random = np.random.default_rng(3)
   shared = random.normal(size=3)
@@ -78,11 +81,20 @@ def done(tmp_path):
   return path, tmp_path / "runs"
 
 
-def test_every_claim_gets_its_verdict(done, capsys):
+@pytest.fixture(scope="module")
+def judged(done):
+  """The folder, and what the command printed."""
   path, runs = done
-  assert cli.main(["reproduce", str(path), "--workdir", str(runs)]) == 0
-  told = capsys.readouterr().out
-  found = {v["name"]: v for v in json.loads((runs / "verdicts.json").read_text())["verdicts"]}
+  with contextlib.redirect_stdout(io.StringIO()) as told:
+    assert cli.main(["reproduce", str(path), "--workdir", str(runs)]) == 0
+  return runs, told.getvalue()
+
+
+def test_every_claim_gets_its_verdict(judged):
+  runs, told = judged
+  text = (runs / "verdicts.json").read_text()
+  told_in_json = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+  found = {verdict["name"]: verdict for verdict in told_in_json["verdicts"]}
   assert {name: verdict["outcome"] for name, verdict in found.items()} == {
     "width": "REPRODUCED",
     "thin": "NOT REPRODUCED",
@@ -94,20 +106,19 @@ def test_every_claim_gets_its_verdict(done, capsys):
   assert found["width"]["paper"] == 1 and found["thin"]["unit"] == "BLEU"
   assert "no arm 'nowhere'" in found["other"]["reason"]
   assert re.search(r"width +REPRODUCED", told) and "Kaplan <et al.>" in told
-  assert "2 reproduced, 1 not reproduced, 2 inconclusive" in told
+  assert "2 reproduced, 1 not reproduced, 2 inconclusive" in " ".join(told.split())
 
 
-def test_the_page_says_what_was_found_and_loads_nothing(done):
-  path, runs = done
-  cli.main(["reproduce", str(path), "--workdir", str(runs)])
+def test_the_page_says_what_was_found_and_loads_nothing(judged):
+  runs, _ = judged
   text = (runs / "reproduce.html").read_text(encoding="utf-8")
   assert "Kaplan &lt;et al.&gt;" in text and "<et" not in text and "<script" not in text
   assert "http:" not in text and "https:" not in text and "default-src 'none'" in text
   assert "Wider is better." in text and "More about it" not in text
   ids = re.findall(r'\bid="([^"]*)"', text)
   assert len(ids) == len(set(ids))
-  for said in ("3 of 3", "model.width", "Reproduced</b> at this scale", "10,240", "10.2k"):
-    assert said in text or said == "10,240"
+  for said in ("3 of 3", "model.width", "Reproduced</b> at this scale", "10.2k"):
+    assert said in text
 
 
 def test_failed_and_missing_runs_decide_nothing(done):
@@ -149,13 +160,6 @@ def test_what_cannot_be_judged_is_said_before_anything_runs(tmp_path):
     declared.needed(declared.claims(other), other.experiments())
   with pytest.raises(UserError, match="declares no claims"):
     declared.claims(load.recipe("tests/tiny_experiment.py", ["text=x"]))
-
-
-def test_json_has_no_nan(done):
-  path, runs = done
-  cli.main(["reproduce", str(path), "--workdir", str(runs)])
-  text = (runs / record.FILE).read_text()
-  json.loads(text, parse_constant=lambda name: pytest.fail(name))
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from research.claims.verdict import (
   NOT_REPRODUCED,
   REPRODUCED,
   Judged,
+  Line,
   Verdict,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
   "Claim",
   "Crossing",
   "Judged",
+  "Line",
   "Outcome",
   "Results",
   "ScalingLaw",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from research.claims.verdict import (
   INCONCLUSIVE,
   NOT_REPRODUCED,
   REPRODUCED,
+  Line,
   Verdict,
   check,
   decide,
@@ -98,7 +100,18 @@ class Crossing:
       detectable=statistics.detectable(statistics.deviation(pairs), len(pairs)),
       pairs=tuple(map(float, pairs)),
       facts=self._place(behind),
+      lines=self._lines(sign * table),
+      across=self.scale,
     )
+
+  def _lines(self, table: np.ndarray) -> tuple[Line, ...]:
+    """The two curves of means, with the points of all seeds."""
+    lines = []
+    for arms, values in zip((self.first, self.then), np.split(table, 2, axis=1), strict=True):
+      points = [(x, float(y)) for row in values for x, y in zip(self.at, row, strict=True)]
+      path = zip(self.at, values.mean(0).tolist(), strict=True)
+      lines.append(Line(_shared(arms), tuple(path), tuple(points)))
+    return tuple(lines)
 
   def _place(self, behind: np.ndarray) -> tuple[tuple[str, str], ...]:
     """Where they cross, where they do in every resample of the seeds."""
@@ -123,3 +136,9 @@ def _root(places: np.ndarray, values: np.ndarray) -> float:
   i = falls[-1]
   share = values[i] / (values[i] - values[i + 1])
   return float(places[i] + share * (places[i + 1] - places[i]))
+
+
+def _shared(names: tuple[str, ...]) -> str:
+  """What the names of a curve's arms begin with, or the first."""
+  letters = os.path.commonprefix(names)  # noqa: RUF071 (of letters, not of folders)
+  return letters.rstrip("_-.0123456789") or names[0]

@@ -12,6 +12,7 @@ from research.claims.verdict import (
   INCONCLUSIVE,
   NOT_REPRODUCED,
   REPRODUCED,
+  Line,
   Verdict,
   check,
   inconclusive,
@@ -91,7 +92,11 @@ class ScalingLaw:
     ]
     if self.numbers:
       facts.append(("exponents in the paper", ", ".join(f"{number:g}" for number in self.numbers)))
-    return Verdict(outcome, reason, effect=effect, facts=tuple(facts), **known)
+    across = "tokens" if len(np.unique(N)) == 1 else "parameters"
+    lines = _lines(law, N, D, losses, across)
+    return Verdict(
+      outcome, reason, effect=effect, facts=tuple(facts), lines=lines, across=across, **known
+    )
 
   def _decided(self, effect: Interval) -> tuple[str, str]:
     tolerance = f"{100 * self.within:g} %"
@@ -100,3 +105,27 @@ class ScalingLaw:
     if effect.high < -self.within or effect.low > self.within:
       return NOT_REPRODUCED, f"The prediction is off by more than {tolerance}, beyond the noise."
     return INCONCLUSIVE, f"The interval of the prediction is partly within {tolerance}, partly not."
+
+
+def _lines(
+  law: power_laws.Law, N: np.ndarray, D: np.ndarray, losses: np.ndarray, across: str
+) -> tuple[Line, ...]:
+  """The law beside what was measured, the held-back arm among it; a line for each other size."""
+  x, other = (N, D) if across == "parameters" else (D, N)
+  reach = np.geomspace(x.min(), x.max(), 30)
+  lines = []
+  for size in np.unique(other):
+    there = other == size
+    sizes = (reach, np.full_like(reach, size))
+    predicted = law.loss(*(sizes if across == "parameters" else sizes[::-1]))
+    name = f"{_short(size)} tokens" if across == "parameters" else "the law"
+    path = zip(reach.tolist(), predicted.tolist(), strict=True)
+    points = zip(x[there].tolist(), losses[there].tolist(), strict=True)
+    lines.append(Line(name, tuple(path), tuple(points)))
+  return tuple(lines)
+
+
+def _short(count: float) -> str:
+  """1.5k, 20M, 300G."""
+  thousands = min(max(int(np.log10(count) // 3), 0), 4)
+  return f"{count / 1000**thousands:.3g}{' kMGT'[thousands]}".strip()

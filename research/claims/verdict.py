@@ -16,6 +16,15 @@ INCONCLUSIVE = "INCONCLUSIVE"
 
 
 @dataclasses.dataclass(frozen=True)
+class Line:
+  """A line of a verdict's figure: where it goes, and the points (x, y) that were measured."""
+
+  name: str
+  path: tuple[tuple[float, float], ...]
+  points: tuple[tuple[float, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
   """What the runs say about a claim, at the scale at which they were made.
 
@@ -31,6 +40,7 @@ class Verdict:
     unit: of the paper's effect where it is another than that of ours.
     pairs: the effect in each seed.
     facts: what else was found, by name, in words.
+    lines, across: a figure of the metric, over the logarithm of what `across` names.
   """
 
   outcome: str
@@ -43,6 +53,8 @@ class Verdict:
   unit: str = ""
   pairs: tuple[float, ...] = ()
   facts: tuple[tuple[str, str], ...] = ()
+  lines: tuple[Line, ...] = ()
+  across: str = ""
 
 
 class Judged(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from research import statistics
+from research.claims import Line
 from research.report import canvas
 from research.report.canvas import PAINT, SEVERAL
 from research.statistics import Interval
@@ -101,6 +102,31 @@ def effect(
     return canvas.svg(figure, key)
 
 
+def lines(found: Sequence[Line], *, key: str, size: tuple[int, int]) -> str:
+  """Curves over the logarithm of a scale, with the points that were measured.
+
+  Args:
+    found: of a verdict.
+    key, size: as of `curves`.
+  """
+  x, y = np.array([point for line in found for point in (*line.path, *line.points)]).T
+  room = 0.06 * (np.ptp(y) or abs(y[0]) or 1.0)
+  low, high = y.min() - room, y.max() + room
+  ends = [(line.name, line.path[-1][1], SEVERAL[i % 8]) for i, line in enumerate(found)]
+  ends.sort(key=lambda end: end[1])
+  texts = [canvas.clip(name) for name, *_ in ends]
+  with canvas.figure(size) as (figure, axes):
+    canvas.place(figure, axes, size, right=24 + 6.0 * max(map(len, texts)))
+    _logarithmic(axes, x.min() / 1.08, x.max() * 1.08)
+    axes.set_ylim(low, high)
+    for i, line in enumerate(found):
+      color = PAINT[SEVERAL[i % 8]]
+      axes.plot(*zip(*line.path, strict=True), color=color, linewidth=1.8)
+      axes.plot(*zip(*line.points, strict=True), "o", color=color, markersize=4, alpha=0.6)
+    canvas.side_labels(axes, ends, texts, (low, high), size[1])
+    return canvas.svg(figure, key)
+
+
 def pareto(
   points: Sequence[tuple[str, float, float]], *, lower: bool, key: str, size: tuple[int, int]
 ) -> str:
@@ -116,13 +142,7 @@ def pareto(
   room = 0.08 * (np.ptp(values) or abs(values[0]) or 1.0)
   with canvas.figure(size) as (figure, axes):
     canvas.place(figure, axes, size, left=44, right=14)
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter(lambda *_: "")
-    axes.minorticks_off()
-    left, right = costs.min() / 1.25, costs.max() * (1.9 if size[0] > 300 else 3.0)
-    axes.set_xlim(left, right)
-    axes.set_xticks(_log_ticks(left, right))
-    axes.xaxis.set_major_formatter(lambda value, _: canvas.tick(value))
+    _logarithmic(axes, costs.min() / 1.25, costs.max() * (1.9 if size[0] > 300 else 3.0))
     axes.set_ylim(values.min() - room, values.max() + room)
     axes.plot(
       costs[front],
@@ -191,6 +211,14 @@ def _limits(arms: Sequence[Arm], lower: bool) -> tuple[float, float]:
     high = max([*values[values <= WORST * low], *(x for x in last if x < 4 * low)])
   room = 0.06 * (high - low or abs(high) or 1.0)
   return low - room, high + room
+
+
+def _logarithmic(axes, low: float, high: float) -> None:
+  axes.set_xscale("log")
+  axes.minorticks_off()
+  axes.set_xlim(low, high)
+  axes.set_xticks(_log_ticks(low, high))
+  axes.xaxis.set_major_formatter(lambda value, _: canvas.tick(value))
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -55,6 +55,13 @@ class Group:
     return np.array(steps, float), np.array(values, float).reshape(len(found), len(steps))
 
 
+def differences(one: Group, other: Group, value: Callable[[Run], float]) -> np.ndarray:
+  """What `other` has more than `one`, in each seed that both have: the pairs of an ablation."""
+  theirs = {seed(run): value(run) for run in other.runs}
+  found = np.array([theirs.get(seed(run), math.nan) - value(run) for run in one.runs], float)
+  return found[np.isfinite(found)]
+
+
 def grouped(runs: Iterable[Run]) -> list[Group]:
   """Groups in the order of their first runs; two that would have one name are told apart."""
   found: dict[tuple[tuple[str, str], ...], list[Run]] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research import disk
+from research import disk, statistics
 from research.errors import UserError
 from research.log.progress import duration
 from research.report import arm_plots, groups, importance, page, parallel, table_files, tables
@@ -23,9 +23,10 @@ WIDE, NARROW = (864, 400), (384, 330)
 HALF = (410, 300)
 SHOWN = 12  # arms in a plot of curves: the best ones
 BESIDE, PROMPTS = 6, 3  # arms and prompts of samples side by side
+NAMED = 6  # arms that are told as good as the best
 AXES = 7  # fields in the parallel coordinates: those that explain the most
 FEWEST = 8  # runs from which on a sweep's fields are looked at
-MORE = ("accuracy", "f1", "bleu", "chrf", "recall", "precision", "rouge", "exact", "r@", "auc")
+MORE = ("accuracy", "f1", "bleu", "chrf", "recall", "precision", "rouge", "exact", "at_", "top_")
 
 
 def write(runs: Sequence[Path], folder: Path) -> Path:
@@ -88,7 +89,7 @@ def render(found: Sequence[Group], metric: str, title: str) -> str:
   body = [
     f"<h1>{page.text(title)}</h1>",
     page.paragraph(page.text(_status(found)), "status"),
-    page.paragraph(_result(ranked, metric), "lead"),
+    page.paragraph(_result(ranked, metric, lower), "lead"),
   ]
   for heading, part in sections:
     if part:
@@ -126,15 +127,27 @@ def _status(found: Sequence[Group]) -> str:
   return " · ".join(words + ([f"{unfinished} unfinished"] if unfinished else []))
 
 
-def _result(ranked: Sequence[Group], metric: str) -> str:
+def _result(ranked: Sequence[Group], metric: str, lower: bool) -> str:
+  """Which arm is best, and which others may be as good: nothing is better inside of the noise."""
   if not metric:
     return "Nothing has been evaluated yet."
-  best = ranked[0]
+  best, *others = ranked
   said = f"<b>{page.text(best.name)}</b> has the best {page.text(metric)}: "
   said += page.text(table_files.figure(best, metric))
-  if len(best.runs) > 1:
-    return f"{said} over {len(best.runs)} seeds."
-  return f"{said}, with one seed, which cannot tell it from noise."
+  if len(best.runs) < 2:
+    return f"{said}, with one seed, which cannot tell it from noise."
+  said += f" over {len(best.runs)} seeds."
+  close = [group.name for group in others if not _worse(best, group, metric, lower)]
+  more = f" and {len(close) - NAMED} more" if len(close) > NAMED else ""
+  return said + (
+    f" Within the noise of it: {page.text(', '.join(close[:NAMED]) + more)}." if close else ""
+  )
+
+
+def _worse(best: Group, other: Group, metric: str, lower: bool) -> bool:
+  """Whether the seeds that both have tell it."""
+  lead = groups.differences(best, other, lambda run: groups.measured(run).get(metric, math.nan))
+  return len(lead) > 1 and statistics.mean(lead if lower else -lead).low > 0
 
 
 def _curves(ranked: Sequence[Group], metric: str, lower: bool) -> str:

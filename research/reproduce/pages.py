@@ -109,7 +109,20 @@ def _claim(study: Study, judgement: Judgement, key: str) -> str:
     *verdict.facts,
   ]
   parts += [page.fields((name, said) for name, said in known if said != tables.NONE)]
-  return "".join(parts) + _curves(study, judgement, key)
+  return "".join(parts) + _lines(judgement, key) + _curves(study, judgement, key)
+
+
+def _lines(judgement: Judgement, key: str) -> str:
+  """The claim's own figure, where it has one."""
+  verdict = judgement.verdict
+  if not verdict.lines:
+    return ""
+  shapes = [
+    arm_plots.lines(verdict.lines, key=f"{key}-lines-{shape[0]}", size=shape)
+    for shape in (WIDE, NARROW)
+  ]
+  note = f"{judgement.claim.metric} over {verdict.across}; the points are runs"
+  return page.figure(*shapes) + page.paragraph(page.text(note), "note")
 
 
 def _curves(study: Study, judgement: Judgement, key: str) -> str:
