@@ -79,9 +79,21 @@ def experiment(
   )
 
 
-def decoder(train, heldout="", test="", labels=2, start="", length=128, steps=1_000, peak=6.25e-5):
+def decoder(
+  train,
+  heldout="",
+  test="",
+  labels=2,
+  pair="",
+  start="",
+  length=128,
+  steps=1_000,
+  peak=6.25e-5,
+):
   """GPT-1's way: the last state of a decoder, and the loss of its words beside."""
-  made = experiment(train, heldout, test, labels, "", start, length=length, steps=steps, peak=peak)
+  made = experiment(
+    train, heldout, test, labels, pair, start, length=length, steps=steps, peak=peak
+  )
   words = data.SentencePiece(40_478, kind="bpe")
   new = models.GPT(words.vocab_size, 512, 768, 12, 12, norm_position="post", dropout=0.1)
   return made.vary(

@@ -1,0 +1,120 @@
+"""How many tokens BERT hides, and what it hides them behind.
+
+  research reproduce experiments/ablations/bert_masking.py vocabulary=bert/ train=mnli.csv \\
+      --workdir runs/bert_masking
+  research reproduce experiments/ablations/bert_masking.py:small --workdir runs/bert_masking
+  research run experiments/ablations/bert_masking.py:smoke
+
+Three papers: the masks' mixture (Devlin et al., 2018, appendix C.2, table 8), `base` having 80 % of
+the chosen tokens masked, 10 % replaced at random and 10 % kept; whole words instead of pieces (the
+authors' repository, 2019); and the rate (Wettig et al., 2023, section 3), 15 % in `base`. All are
+told apart by one probe on frozen states, as in bert_tasks.py, where `train` is explained: losses of
+tokens that are hidden differently say nothing of one another. Fine-tuning, which the papers do
+(table 8 has the feature-based way as well), is what bert_tasks.py:finetune does with these runs.
+
+Expect: not measured yet.
+`small`: 18 runs, about 15 minutes on two free cores, as estimated.
+"""
+
+import dataclasses
+
+import bert_tasks
+
+from research.arms import arms
+from research.claims import Claim
+
+VARIANTS = {
+  "base": {},
+  "all_masked": {"data.random": 0.0, "data.masked": 1.0},
+  "all_random": {"data.masked": 0.0, "data.random": 1.0},
+  "masked_or_kept": {"data.random": 0.0},
+  "masked_or_random": {"data.random": 0.2},
+  "whole_words": {"data.unit": "words"},
+  "rate_5": {"data.rate": 0.05},
+  "rate_40": {"data.rate": 0.4},
+  "rate_80": {"data.rate": 0.8},
+}
+SMALL = ("base", "all_masked", "all_random", "whole_words", "rate_5", "rate_40")
+
+
+def experiment(train, vocabulary="bert", corpus="c4", length=512, pair="", limit=20_000, seeds=3):
+  base = bert_tasks.pretraining(train, vocabulary, corpus, length, pair, limit)
+  yield from arms(dataclasses.replace(base, name="bert_masking"), VARIANTS, seeds)
+
+
+def small(steps=280, seeds=3):
+  """The arms with a claim, on text that every machine has: minutes, no download."""
+  base = dataclasses.replace(bert_tasks.docs(steps), name="bert_masking")
+  yield from arms(base, {arm: VARIANTS[arm] for arm in SMALL}, seeds)
+
+
+def smoke():
+  """Whole words behind random tokens, in seconds."""
+  base = dataclasses.replace(bert_tasks.tiny(), name="bert_masking")
+  hidden = {**VARIANTS["whole_words"], **VARIANTS["all_random"]}
+  return next(arms(base, {"whole_words": hidden}, seeds=1))
+
+
+def _says(name, paper, where, sentence, better, worse, numbers=(), unit=""):
+  return Claim(
+    name,
+    paper=paper,
+    where=where,
+    sentence=sentence,
+    better=better,
+    worse=worse,
+    metric="probe.accuracy",
+    lower=False,
+    numbers=numbers,
+    unit=unit,
+  )
+
+
+CLAIMS = (
+  _says(
+    "kept_tokens",
+    "Devlin et al., 2018",
+    "table 8, feature-based NER",
+    "Always masking is worse than masking 80 % where states are used as they are.",
+    "base",
+    "all_masked",
+    (0.949, 0.940),
+    "F1 on CoNLL-2003",
+  ),
+  _says(
+    "no_masks",
+    "Devlin et al., 2018",
+    "table 8, MNLI",
+    "Random tokens alone, without any mask, are worse.",
+    "base",
+    "all_random",
+    (0.842, 0.836),
+    "accuracy on MNLI, fine-tuned",
+  ),
+  _says(
+    "whole_words",
+    "Devlin et al., 2019 (google-research/bert)",
+    "README, large models, May 2019",
+    "Hiding whole words is better than hiding pieces.",
+    "whole_words",
+    "base",
+    (92.8, 91.0),
+    "F1 on SQuAD 1.1, BERT large",
+  ),
+  _says(
+    "more_is_better",
+    "Wettig et al., 2023",
+    "section 3, figure 1",
+    "Hiding 40 % is at least as good as 15 %, for large models.",
+    "rate_40",
+    "base",
+  ),
+  _says(
+    "too_little",
+    "Wettig et al., 2023",
+    "section 3, figure 1",
+    "Hiding only 5 % is worse than 15 %.",
+    "base",
+    "rate_5",
+  ),
+)
