@@ -7,7 +7,7 @@ from scipy import stats
 from research import statistics
 from research.errors import UserError
 
-TRIALS = 2000
+TRIALS = 1000
 
 
 def samples(seed, n, draw=np.random.Generator.standard_normal):
@@ -36,7 +36,7 @@ def test_of_a_mean_the_bootstrap_gives_students_interval(n, tolerance):
 
 def test_three_seeds_hold_the_truth_as_often_as_they_say():
   ours = [statistics.mean(sample) for sample in samples(1, 3)]
-  assert 0.935 <= holds([(i.low, i.high) for i in ours], 0.0) <= 0.965
+  assert 0.93 <= holds([(i.low, i.high) for i in ours], 0.0) <= 0.97
 
 
 def test_a_percentile_bootstrap_of_three_would_miss_a_quarter():
@@ -58,14 +58,14 @@ def test_a_percentile_bootstrap_of_three_would_miss_a_quarter():
 )
 def test_equal_arms_are_called_better_in_at_most_8_of_100_trials(draw):
   # One of the two sides counts as better, so that 2.5 of 100 are expected.
-  assert found(samples(2, 3, draw)) <= 0.035
+  assert found(samples(2, 3, draw)) <= 0.04
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_the_effect_that_could_be_seen_is_found_in_80_of_100_trials(n):
   effect = statistics.detectable(2.0, n)
   share = found(2.0 * samples(3, n) + effect)
-  assert 0.77 <= share <= 0.83
+  assert 0.76 <= share <= 0.84
   assert found(2.0 * samples(3, n) + effect / 3) < 0.5
 
 
