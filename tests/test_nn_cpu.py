@@ -136,6 +136,22 @@ def test_attention_and_its_gradients_are_the_plain_ones(name, G, dtype, kernels,
   same([x.astype(jnp.float32) for x in found], exact, TOLERANCE[dtype])
 
 
+@COMPILED
+@DTYPES
+def test_under_vmap_the_kernels_give_what_they_give_each_by_itself(dtype):
+  """As trials have it that share a batch: what is asked and answered differs, the rows do not."""
+  q, k, v = (random(3, 2, 40, 4, 32, dtype=dtype, seed=seed) for seed in range(3))
+  segments = Mask(causal=True, segments_BL=MASKS["documents"].segments_BL[:, ::4])
+
+  def attention(q, k, v):
+    return _activate("gelu", attend(q, k, v, segments))
+
+  with one_cpu():
+    found = evaluated(jax.vmap(attention), q, k, v)
+    each = evaluated(lambda q, k, v: jnp.stack(list(map(attention, q, k, v))), q, k, v)
+  same(found, each, 1e-6)
+
+
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}], ids=str)
 @pytest.mark.parametrize("pieces", [1, 5])
 @DTYPES

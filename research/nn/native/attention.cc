@@ -309,9 +309,13 @@ void backward(const Shape& s, const Visibility& visibility, const Value* q, cons
 using Any = ffi::AnyBuffer;
 using Segments = ffi::Buffer<ffi::S32>;
 
+// Whatever axes stand before L, such as that of a `vmap`, count rows.
 Shape shape_of(Any q, Any k, bool causal, int64_t window) {
   const auto of_q = q.dimensions(), of_k = k.dimensions();
-  return {of_q[0], of_q[1], of_k[1], of_q[2], of_k[2], of_q[3], causal, window};
+  const size_t at = of_q.size() - 3;
+  long rows = 1;
+  for (size_t axis = 0; axis < at; axis++) rows *= of_q[axis];
+  return {rows, of_q[at], of_k[at], of_q[at + 1], of_k[at + 1], of_q[at + 2], causal, window};
 }
 
 template <typename Type>

@@ -43,7 +43,7 @@ def _forward(band, q_BLHK, k_BMGK, v_BMGK, segments_BL, segments_BM):
       jax.ShapeDtypeStruct(q_BLHK.shape, q_BLHK.dtype),
       jax.ShapeDtypeStruct((B, H, L), jnp.float32),
     ),
-    vmap_method="sequential",
+    vmap_method="broadcast_all",
   )
   segments = _segments(segments_BL, segments_BM)
   y_BLHK, normalizer_BHL = call(q_BLHK, k_BMGK, v_BMGK, *segments, **_attributes(band))
@@ -54,7 +54,7 @@ def _forward(band, q_BLHK, k_BMGK, v_BMGK, segments_BL, segments_BM):
 def _backward(band, saved, dy_BLHK):
   q_BLHK, k_BMGK, v_BMGK, segments_BL, segments_BM, y_BLHK, normalizer_BHL = saved
   like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q_BLHK, k_BMGK, v_BMGK)]
-  call = jax.ffi.ffi_call(target("AttentionBackward"), like, vmap_method="sequential")
+  call = jax.ffi.ffi_call(target("AttentionBackward"), like, vmap_method="broadcast_all")
   segments = _segments(segments_BL, segments_BM)
   gradients = call(
     q_BLHK, k_BMGK, v_BMGK, *segments, y_BLHK, normalizer_BHL, dy_BLHK, **_attributes(band)
