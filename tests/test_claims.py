@@ -109,6 +109,7 @@ def test_what_is_missing_decides_nothing_and_is_named(found, said):
     ({"metric": "loss"}, "heldout.loss"),
     ({"seeds": 1}, "at least 2"),
     ({"numbers": (1.0,)}, "better, worse"),
+    ({"numbers": (1.0, 0.9)}, "better, worse"),
     ({"where": ""}, "where"),
     ({"least": -1.0}, "size"),
   ],

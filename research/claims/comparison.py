@@ -54,6 +54,11 @@ class Claim:
     check(self)
     if len(self.numbers) not in (0, 2):
       raise UserError(f"{self.name}: numbers={self.numbers} must be (better, worse), or nothing.")
+    if self.numbers and not self._papers() > 0:
+      raise UserError(
+        f"{self.name}: by numbers={self.numbers} and lower={self.lower} {self.worse} is better in "
+        "the paper; give the figures as (better, worse)."
+      )
     if self.least is not None and self.least < 0:
       raise UserError(f"{self.name}: least={self.least} is a size, and must not be below 0.")
 
@@ -64,7 +69,7 @@ class Claim:
   def judge(self, results: Results) -> Verdict:
     """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
     sign = 1 if self.lower else -1
-    paper = sign * (self.numbers[1] - self.numbers[0]) if self.numbers else math.nan
+    paper = self._papers()
     side = "below" if self.lower else "above"
     known = {
       "means": f"{self.metric} of {self.better} {side} that of {self.worse}",
@@ -87,3 +92,10 @@ class Claim:
       pairs=tuple(map(float, pairs)),
       **known,
     )
+
+  def _papers(self) -> float:
+    """The effect in the paper, NaN where it gives none."""
+    if not self.numbers:
+      return math.nan
+    better, worse = self.numbers
+    return worse - better if self.lower else better - worse

@@ -136,9 +136,9 @@ def pareto(
     points: name, cost above 0, quality; all finite. What failed stands at `WORST`, with an arrow.
     lower, key, size: as of `curves`.
   """
-  front = frontier(points, lower=lower)
   costs, measured = (np.array([point[i] for point in points]) for i in (1, 2))
   values = bounded(measured, lower=lower)
+  front = [i for i in frontier(points, lower=lower) if values[i] == measured[i]]
   room = 0.08 * (np.ptp(values) or abs(values[0]) or 1.0)
   with canvas.figure(size) as (figure, axes):
     canvas.place(figure, axes, size, left=44, right=14)

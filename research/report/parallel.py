@@ -60,7 +60,7 @@ def parallel(
       side = "left" if i == 0 else "center" if i < len(axes_of) - 1 else "right"
       axes.text(i, -0.14, _short(name), color=PAINT["ink"], ha=side, fontsize=10, parse_math=False)
       for at, text in marks:
-        place = {"textcoords": "offset points", "xytext": (5, -3), "parse_math": False}
+        place = {"textcoords": "offset points", "xytext": (5, 3), "parse_math": False}
         axes.annotate(text, (i, at), fontsize=9, color=PAINT["muted"], **place)
     return canvas.svg(figure, key)
 
