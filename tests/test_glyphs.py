@@ -50,6 +50,19 @@ def test_the_splits_are_new_in_the_way_they_say(prepared):
   )
 
 
+def test_only_some_characters_in_inks_that_are_darker():
+  few = dataclasses.replace(
+    SMALL, among="abc7", inks=("black", "blue"), grounds=("white", "yellow")
+  )
+  source = few.source("train")
+  assert {x.character for x in described(source)} == set("abc7")
+  assert {x.ink for x in described(source)} == {"black", "blue"}
+  images = source.drawn(np.arange(len(source))).astype(int).sum(axis=-1)
+  assert (images[:, 0, 0] == images.max(axis=(1, 2))).all()
+  with pytest.raises(UserError, match="none of them is drawn"):
+    dataclasses.replace(SMALL, among="\ue000").prepare()
+
+
 def test_a_pair_stays_in_its_split_when_others_come():
   letters = [chr(code) for code in range(0x4E00, 0x4E00 + 500)]
   styles = glyph_styles.named(FEW)
@@ -169,8 +182,8 @@ def test_a_caption_is_made_of_attributes():
 @pytest.mark.parametrize(
   ("fields", "said"),
   [
-    ({"colours": ("red", "bleu")}, "there is no colour 'bleu'.*Did you mean 'blue'"),
-    ({"colours": ("red", "blue")}, "no two of them can be told apart"),
+    ({"inks": ("red", "bleu")}, "there is no colour 'bleu'.*Did you mean 'blue'"),
+    ({"inks": ("red",), "grounds": ("red", "blue")}, "no two of them can be told apart"),
     ({"phrasings": ("a {colour} {name}",)}, r"'a \{colour\} \{name\}' cannot be filled in"),
     ({"styles": ("blod serif",)}, "there is no style 'blod serif'"),
     ({"unseen": FEW}, "leaves no style"),

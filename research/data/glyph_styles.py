@@ -89,8 +89,10 @@ def path(style: Style) -> pathlib.Path:
   return pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{style.file}.ttf"
 
 
-def glyphs(styles: Sequence[Style]) -> list[Glyph]:
+def glyphs(styles: Sequence[Style], among: str = "") -> list[Glyph]:
   """What the styles draw: letters, numbers, punctuation and symbols that Unicode names.
+
+  Only those that are `among` these, unless that is empty.
 
   Of those with the very same outline the first stays, of the first style: a Greek capital alpha
   that is the Latin A, or an arrow that is not bolder in bold, would be a picture with two names.
@@ -101,6 +103,7 @@ def glyphs(styles: Sequence[Style]) -> list[Glyph]:
       (character, number, outline, middle)
       for number, style in enumerate(styles)
       for character, outline, middle in _outlines(style)
+      if not among or character in among
     ),
     key=lambda glyph: glyph[:2],
   )

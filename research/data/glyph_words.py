@@ -23,13 +23,15 @@ COLOURS = {
 }
 CONTRAST = 50.0  # of 255: least difference in brightness between ink and ground
 
-# In the last one nothing but the character is named, as a list of classes would.
+# Most say little beside the character, and the last two nothing, as a list of classes would. Style
+# and colours tell nearly all pictures of a batch from one another: a model that always reads of
+# them learns no letters.
 PHRASINGS = (
   "{a_style} {name} in {ink} on {ground}",
-  "{name}, {style}, {ink} on {ground}",
-  "{a_ink} {name} on {ground}, set in {style}",
-  "the {style} {name}, drawn in {ink} on {a_ground} ground",
   "on {ground}: {a_ink} {style} {name}",
+  "{a_style} {name}",
+  "{a_ink} {name}",
+  "{name}",
   "{a_name}",
 )
 PLACES = ("name", "style", "ink", "ground", "a_name", "a_style", "a_ink", "a_ground")
@@ -100,26 +102,27 @@ def with_article(words: str) -> str:
   return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}"
 
 
-def palette(colours: Sequence[str]) -> list[tuple[str, str]]:
+def palette(inks: Sequence[str], grounds: Sequence[str]) -> list[tuple[str, str]]:
   """Ink and ground: the pairs of these colours that can be told apart by their brightness.
 
   Raises:
     UserError: there is no such colour, or no such pair.
   """
-  for name in colours:
+  for name in (*inks, *grounds):
     if name not in COLOURS:
       raise UserError(
         f"there is no colour {name!r}; choose from: {', '.join(COLOURS)}.{nearest(name, COLOURS)}"
       )
   pairs = [
     (ink, ground)
-    for ink in colours
-    for ground in colours
+    for ink in inks
+    for ground in grounds
     if abs(_brightness(ink) - _brightness(ground)) >= CONTRAST
   ]
   if not pairs:
     raise UserError(
-      f"colours={tuple(colours)}: no two of them can be told apart; add 'black' or 'white'."
+      f"inks={tuple(inks)} on grounds={tuple(grounds)}: no two of them can be told apart; add "
+      "'black' or 'white'."
     )
   return pairs
 

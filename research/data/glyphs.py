@@ -51,7 +51,10 @@ class Glyphs:
     combinations: share of the combinations that is held out; of no character all.
     unseen: styles that are held out, by their words: "bold italic serif", see `glyph_styles`.
     styles: those that there are at all.
-    colours: names of `glyph_words.COLOURS`.
+    among: the characters that there are at all; "" for all that the styles draw.
+    inks, grounds: names of `glyph_words.COLOURS`. Where each of two is drawn on the other as often,
+      the mean of a character's pictures is grey all over: nothing linear tells it from others, and
+      models are slow to begin.
     phrasings: of captions, one of which is drawn for each picture; see `Attributes.said`.
     start: the number of the token before every caption (CLIP's is 49,406), or None.
     seed: of what is drawn. What is held out does not hang on it.
@@ -64,7 +67,9 @@ class Glyphs:
   combinations: float = 0.1
   unseen: tuple[str, ...] = ("bold oblique sans-serif", "bold italic stix")
   styles: tuple[str, ...] = tuple(BY_WORDS)
-  colours: tuple[str, ...] = tuple(COLOURS)
+  among: str = ""
+  inks: tuple[str, ...] = tuple(COLOURS)
+  grounds: tuple[str, ...] = tuple(COLOURS)
   phrasings: tuple[str, ...] = PHRASINGS
   start: int | None = None
   seed: int = 0
@@ -77,7 +82,7 @@ class Glyphs:
       if not 0 <= getattr(self, name) < 1:
         raise UserError(f"{name}={getattr(self, name)} is a share: choose one from 0 to below 1.")
     glyph_words.check(self.phrasings)
-    glyph_words.palette(self.colours)
+    glyph_words.palette(self.inks, self.grounds)
     if not set(named(self.styles)) - set(named(self.unseen)):
       raise UserError(f"unseen={self.unseen} leaves no style of {self.styles} to learn from.")
 
@@ -102,7 +107,11 @@ class Glyphs:
     return captions.blank(self.image_size, self.length)
 
   def _write(self, folder: pathlib.Path) -> None:
-    found = glyphs(named(self.styles))
+    found = glyphs(named(self.styles), self.among)
+    if not found:
+      raise UserError(
+        f"among={self.among[:20]!r}: none of them is drawn in any style; give others."
+      )
     split_of = divide(found, self.characters, self.combinations, self.unseen)
     arrays = {
       "codes": np.array([ord(glyph.character) for glyph in found], np.int32),
@@ -194,7 +203,7 @@ class Drawn:
     names = (split, "codes", "style_of", "middles")
     loaded = (np.load(folder / f"{name}.npy") for name in names)
     self.numbers, self._codes, self._styles, self._middles = loaded
-    self._palette = glyph_words.palette(dataset.colours)
+    self._palette = glyph_words.palette(dataset.inks, dataset.grounds)
     self._font = functools.lru_cache(maxsize=None)(glyph_ink.font)
     self._of_character = functools.lru_cache(maxsize=None)(glyph_words.of_character)
 

@@ -5,6 +5,7 @@ from research.models.classifier import Classifier
 from research.models.clip import CLIP
 from research.models.gpt import GPT
 from research.models.gpt_classifier import GPTClassifier
+from research.models.image_words import ImageWords
 from research.models.ngram import NGram
 from research.models.ngram_smoothing import Additive, KneserNey
 from research.models.reader import Reader
@@ -19,6 +20,7 @@ __all__ = [
   "Additive",
   "Classifier",
   "GPTClassifier",
+  "ImageWords",
   "KneserNey",
   "NGram",
   "Reader",

@@ -7,6 +7,7 @@ from research.objectives.health import PairHealth
 from research.objectives.language import NextToken, TargetToken
 from research.objectives.masked import MaskedToken, MaskedTokenAndNextSentence
 from research.objectives.spans import Span
+from research.objectives.word_bag import WordBag
 
 __all__ = [
   "InfoNCE",
@@ -21,4 +22,5 @@ __all__ = [
   "Span",
   "Tags",
   "TargetToken",
+  "WordBag",
 ]

@@ -1,0 +1,66 @@
+"""CLIP's temperature: learned, or fixed (Radford et al., 2021, section 2.5).
+
+  research reproduce experiments/ablations/clip_temperature.py table=pairs.tsv folder=pictures/ \\
+      vocabulary=clip/ --workdir runs/temperature
+  research reproduce experiments/ablations/clip_temperature.py:small --workdir runs/temperature
+  research run experiments/ablations/clip_temperature.py:smoke
+
+The paper learns it, so that it is no number to choose: one over it starts at 14.3 and is at most
+100. The other arms leave it where it is: at 1, where cosines can say little (at best a caption has
+e^2 times the probability of its opposite), and at that bound. `table`, `folder` and `vocabulary`
+are those of clip.py; a picture looks for its own captions among those of all that are held out.
+
+Expect: not measured yet. The paper has no figures for it.
+`small`: 9 runs, about 10 minutes on two free cores (estimated from clip.py:shapes).
+"""
+
+import dataclasses
+
+import clip
+import clip_objectives
+
+from research.arms import arms
+from research.claims import Claim
+
+FIXED = {"optimizer.groups.frozen": ("^log_scale$",)}
+ARMS = {
+  "learned": {},
+  "fixed_1": {**FIXED, "model.temperature": 1.0},
+  "fixed_100": {**FIXED, "model.temperature": 0.01},
+}
+
+
+def experiment(
+  table="pairs.tsv", folder="pictures", vocabulary="clip", size="B/32", pairs=400_000_000, seeds=3
+):
+  base = clip.experiment(table, folder, vocabulary, size, pairs=pairs, epochs=1)
+  yield from arms(dataclasses.replace(base, name="clip_temperature"), ARMS, seeds)
+
+
+def small(steps=400, seeds=3):
+  """Drawn shapes and colours, which need no files: minutes."""
+  yield from arms(clip_objectives.drawn("clip_temperature", steps), ARMS, seeds)
+
+
+def smoke():
+  """A fixed temperature, in seconds."""
+  return next(arms(clip_objectives.tiny("clip_temperature"), {"fixed_1": ARMS["fixed_1"]}, seeds=1))
+
+
+def _better(name, sentence, worse):
+  return Claim(
+    name,
+    paper="Radford et al., 2021",
+    where="section 2.5",
+    sentence=sentence,
+    better="learned",
+    worse=worse,
+    metric="retrieval.image_to_text_at_1",
+    lower=False,
+  )
+
+
+CLAIMS = (
+  _better("not_1", "Cosines as they are tell pairs apart too softly.", "fixed_1"),
+  _better("not_100", "Learning it is better than starting at its bound.", "fixed_100"),
+)
