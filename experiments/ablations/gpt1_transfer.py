@@ -67,10 +67,9 @@ def small(start="runs/gpt1_docs", records=200, steps=150, seeds=3):
 
 def smoke():
   """From chance, in seconds."""
-  model = pretrain(width=64, depth=1, length=32).model.clone(width=16, heads=2)
-  base = _lines(model, records=64, steps=4).vary(
-    "smoke", {"batch_size": 8, "evals.heldout.batches": 2}
-  )
+  body = pretrain(depth=1, length=32).model.clone(vocab_size=512, width=16)
+  few = {"data.tokenizer": data.SentencePiece(512), "batch_size": 8, "evals.heldout.batches": 2}
+  base = _lines(body, records=64, steps=4).vary("smoke", few)
   return next(arms(base, {"no_pretraining": {}}, seeds=1))
 
 

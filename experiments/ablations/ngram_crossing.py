@@ -11,8 +11,9 @@ see neural systems cross phrase-based ones at about 15 million words.
 
 Text grows from place to place by four. `experiment` takes 1 to 64 MB of C4 and a GPT-2 small with
 dropout, in batches of 32,768 tokens, sixteen times through each text and at least 500 updates.
-`small` takes 36 kB to all 2.3 MB of the documentation that every Python carries, and the decoder of
-python_docs.py. Seeds change nothing of what is counted.
+`small` takes 36 kB to all 2.3 MB of the documentation that every Python carries, vocabularies of
+512 to 4,096 pieces, which both models share, and the decoder of python_docs.py. Seeds change
+nothing of what is counted.
 
 Expect: not measured yet.
 `small`: 24 runs, about 15 minutes on two free cores, as estimated.
@@ -28,7 +29,12 @@ from research.arms import arms
 from research.claims import Crossing
 
 PLACES = {"tiny": 1, "less": 4, "more": 16, "most": 64}
-SMALL = {"tiny": (36_000, 40), "less": (144_000, 120), "more": (576_000, 300), "most": (None, 640)}
+SMALL = {  # bytes, pieces of the vocabulary, updates
+  "tiny": (36_000, 512, 15),
+  "less": (144_000, 1_024, 40),
+  "more": (576_000, 2_048, 90),
+  "most": (None, 4_096, 330),
+}
 
 
 def experiment(
@@ -40,18 +46,19 @@ def experiment(
   for place, times in PLACES.items():
     tokens = least * times / 4  # about four bytes each
     steps = max(500, round(passes * tokens / (batch_size * base.data.length)))
-    warmup = {"optimizer.learning_rate.warmup": steps // 10}
-    variants |= _both(place, least * times, order, {"steps": steps, **warmup})
+    training = {"steps": steps, "optimizer.learning_rate.warmup": steps // 10}
+    variants |= _both(place, {"data.limit": least * times}, order, training)
   yield from arms(base, variants, seeds)
 
 
-def small(order=5, vocab_size=1024, seeds=3):
+def small(order=5, seeds=3):
   """Parts of the Python documentation, from 36 kB to all 2.3 MB: minutes, no download."""
-  base = _docs(vocab_size)
-  variants = {}
-  for place, (size, steps) in SMALL.items():
-    warmup = {"optimizer.learning_rate.warmup": steps // 25 + 1}
-    variants |= _both(place, size, order, {"steps": steps, **warmup})
+  base, variants = _docs(vocab_size=SMALL["most"][1]), {}
+  for place, (size, pieces, steps) in SMALL.items():
+    text = {"data.limit": size, "data.tokenizer.vocab_size": pieces} if size else {}
+    table = {"model.vocab_size": pieces} if size else {}
+    training = {"steps": steps, "optimizer.learning_rate.warmup": steps // 25 + 1}
+    variants |= _both(place, text, order, {**table, **training})
   yield from arms(base, variants, seeds)
 
 
@@ -64,22 +71,21 @@ def smoke():
 
 
 def _docs(vocab_size):
-  base = python_docs.experiment(vocab_size=vocab_size, length=128, width=192)
+  base = python_docs.experiment(vocab_size=vocab_size)
   return dataclasses.replace(
     base,
     name="ngram_crossing",
     samples=None,
     baselines={},
-    evals={"heldout": Eval(objectives.NextToken(), every=base.steps * 10)},
-    save_every=base.steps * 10,
+    evals={"heldout": Eval(objectives.NextToken(), every=base.steps)},
+    save_every=base.steps,
   )
 
 
-def _both(place, size, order, training):
+def _both(place, text, order, training):
   """The arms at one place: counted once, and trained for as long as so much text is worth."""
-  limit = {} if size is None else {"data.limit": size}
   counted = {"model": models.NGram(order), "objective": None, "optimizer": None}
-  return {f"ngram_{place}": {**limit, **counted}, f"transformer_{place}": {**limit, **training}}
+  return {f"ngram_{place}": {**text, **counted}, f"transformer_{place}": {**text, **training}}
 
 
 CLAIMS = (
