@@ -163,6 +163,7 @@ def test_where_no_file_can_be_written_the_runs_are_told_all_the_same(root):
   assert found(root, "heldout.loss<2") == ["a/pre"]
 
 
+@pytest.mark.slow
 def test_writers_take_turns_and_one_that_is_killed_does_no_harm(root):
   for i in range(5):
     run(root, f"more/{i}")

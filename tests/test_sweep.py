@@ -60,33 +60,30 @@ def states(found):
 
 
 def test_each_run_has_a_process_a_folder_and_a_share_of_the_machine(here, capfd):
-  found = swept(here, "end,end,end,end")
-  assert states(found) == ["done"] * 4 and found.exit_code == 0
+  found = swept(here, "end,end,end")
+  assert states(found) == ["done"] * 3 and found.exit_code == 0
   begun = starts(here)
-  assert len({process for _, process, _ in begun}) == 4
-  parts = {",".join(map(str, part.cores)) for part in shares(2, 4)}
+  assert len({process for _, process, _ in begun}) == 3
+  parts = {",".join(map(str, part.cores)) for part in shares(2, 3)}
   assert {cores for _, _, cores in begun} <= parts
   for each in found.rows:
     assert entry.read(each.workdir).state == "done"
     assert lock.holder(each.workdir) is None
   with Ledger(here / "runs") as ledger:
-    assert len(ledger.find([conditions.parse("state=done")])) == 4
-  assert "run/3 done" in capfd.readouterr().err
+    assert len(ledger.find([conditions.parse("state=done")])) == 3
+  assert "run/2 done" in capfd.readouterr().err
 
 
-def test_what_is_done_is_not_run_again(here):
+def test_what_is_done_is_not_run_again_nor_overwritten_by_another_experiment(here):
   swept(here, "end,end", workers=1)
-  again = swept(here, "end,end,end", workers=1)
+  again = swept(here, "end,crash,end", workers=1)
   assert [name for name, *_ in starts(here)] == ["run/0", "run/1", "run/2"]
-  assert again.summary() == "3 of 3 runs done (2 of them before)"
-
-
-def test_another_experiment_of_the_same_name_is_refused_and_harms_no_run(here):
-  swept(here, "end,end")
-  found = swept(here, "end,crash")
-  assert states(found) == ["done", "failed"] and found.exit_code == 2
-  assert "holds the run of another experiment" in found.rows[1].error
+  assert states(again) == ["done", "failed", "done"] and again.exit_code == 2
+  assert again.summary() == "2 of 3 runs done (1 of them before), 1 failed"
+  assert "holds the run of another experiment" in again.rows[1].error
   assert entry.read(here / "runs/run/1").state == "done"
+  assert row.by_other_code(again.rows, entry.code(FILE)) == 0
+  assert row.by_other_code(again.rows, "another") == 1
 
 
 def test_a_failure_is_kept_and_ends_no_other_run(here, monkeypatch, capfd):
@@ -146,7 +143,9 @@ def test_a_run_that_another_process_is_at_work_on_is_waited_for(here, capfd):
   assert f"run/0 in use: process {os.getpid()}" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_all_and_the_same_sweep_goes_on(here, number):
   def send():
     until(lambda: (here / "starts").exists() and len(starts(here)) == 2)
@@ -288,6 +287,9 @@ def test_folders_do_not_lie_in_one_another(here):
   inside = dataclasses.replace(first, name="run/0/more")
   with pytest.raises(UserError, match="run/0/more would lie within that of run/0"):
     row.rows([first, inside], here)
+  (here / "experiment.json").touch()
+  with pytest.raises(UserError, match="is the folder of a run"):
+    row.rows([first], here)
 
 
 @pytest.mark.parametrize(("only", "count"), [(None, 3), ("run", 3), ("run/1", 1), ("run/", 3)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -75,11 +76,13 @@ def run(options: argparse.Namespace) -> int:
       found = ledger.find()
     entries = [entry.read(folder / "runs" / each.folder) for each in found]
   lasted = max(each.ended for each in entries) - min(each.began for each in entries)
-  _print(found, seconds, lasted, workers)
+  logged = [float(each.run["seconds"]) for each in found]
+  beside = [each.ended - each.began - own for each, own in zip(entries, logged, strict=True)]
+  _print(found, seconds, lasted, statistics.median(beside), workers)
   return 0
 
 
-def _print(found: list[Facts], seconds: float, lasted: float, workers: int) -> None:
+def _print(found: list[Facts], seconds: float, lasted: float, beside: float, workers: int) -> None:
   from rich.console import Console
   from rich.table import Table
 
@@ -96,6 +99,7 @@ def _print(found: list[Facts], seconds: float, lasted: float, workers: int) -> N
     "  from the first start of a run to the last end": f"{lasted:.1f} s",
     "steps of all runs": f"{total('train_seconds'):.1f} s",
     "compilations": f"{total('compile_seconds'):.1f} s",
+    "a run, from its start to its journal's and from there to its end": f"{beside:.2f} s",
     "evaluations, saves": f"{whole - own:.1f} s",
     "cores' time over steps and compilations": f"{100 * (seconds * workers / own - 1):+.1f} %",
     "  over evaluations and saves as well": f"{100 * (seconds * workers / whole - 1):+.1f} %",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from research import load
+from research import entry, load
 from research.errors import UserError, nearest
 from research.experiment import Experiment
 
 
 def run(options) -> int:
   """Does what the options of `research sweep` say; see `grammar`."""
-  from research.sweep import clusters, dry_run, runner
+  from research.sweep import clusters, dry_run, row, runner
 
   recipe = load.recipe(options.file, options.words)
   named = recipe.experiments()
@@ -23,9 +23,11 @@ def run(options) -> int:
   if options.dry_run:
     return dry_run.show(recipe, experiments, options.workdir, options.workers)
   swept = runner.sweep(recipe, experiments, options.workdir, workers=options.workers)
-  for row in swept.failed:
-    print(f"{row.name}: {row.error}", file=sys.stderr)
+  for failed in swept.failed:
+    print(f"{failed.name}: {failed.error}", file=sys.stderr)
   print(f"{swept.summary()}: {options.workdir}")
+  if other := row.by_other_code(swept.rows, entry.code(recipe.path)):
+    print(f"{other} of them were done by other code than there is now; see `code` in the ledger")
   return swept.exit_code
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
+import multiprocessing
 import os
 import queue
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +71,7 @@ def kinds(experiments: Sequence[Experiment], workdir: Path) -> list[Kind]:
 def measure(recipe: Recipe, names: Sequence[str], parts: Sequence[Share]) -> list[Cost]:
   """The costs of experiments, as many measured at once as there would be runs at once."""
   context = processes.context()
+  begun: list[multiprocessing.Process] = []
   free: queue.SimpleQueue[Share] = queue.SimpleQueue()
   for part in parts:
     free.put(part)
@@ -78,6 +81,7 @@ def measure(recipe: Recipe, names: Sequence[str], parts: Sequence[Share]) -> lis
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=probe.work, args=(recipe, name, share, theirs))
     process.start()
+    begun.append(process)
     theirs.close()
     try:
       return Cost(**ours.recv())
@@ -89,7 +93,12 @@ def measure(recipe: Recipe, names: Sequence[str], parts: Sequence[Share]) -> lis
       free.put(share)
 
   with ThreadPoolExecutor(len(parts)) as pool:
-    return list(pool.map(one, names))
+    try:
+      return list(pool.map(one, names))
+    except BaseException:  # as by Ctrl-C, which reaches none of them
+      for process in begun:
+        process.kill()
+      raise
 
 
 def together(seconds: Iterable[float], workers: int) -> float:
@@ -101,8 +110,6 @@ def together(seconds: Iterable[float], workers: int) -> float:
 
 
 def _print(found: Sequence[Kind], costs: Sequence[Cost], workers: int) -> None:
-  import sys
-
   from rich.console import Console
   from rich.table import Table
 

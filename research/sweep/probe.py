@@ -52,8 +52,8 @@ def work(recipe: Recipe, name: str, share: Share, answer: Connection) -> None:
   """Measures an experiment in a share of the machine, and sends its `Cost`; writes nothing."""
   with contextlib.suppress(PermissionError):
     os.setsid()
-  heed_runner()
   share.take()
+  heed_runner()
   with open(os.devnull, "w") as nowhere:
     for stream in (1, 2):
       os.dup2(nowhere.fileno(), stream)

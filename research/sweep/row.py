@@ -120,8 +120,10 @@ def rows(experiments: Sequence[Experiment], root: Path) -> list[Row]:
   """A waiting row for each experiment, whose folder is that of its name in `root`.
 
   Raises:
-    UserError: the folder of one would lie within that of another.
+    UserError: the folder of one would lie within that of another, or `root` is that of a run.
   """
+  if (root / "experiment.json").exists():
+    raise UserError(f"{root} is the folder of a run; give a --workdir above the folders of runs.")
   names = {experiment.name for experiment in experiments}
   for name in names:
     above = name.rpartition("/")[0]
@@ -132,3 +134,11 @@ def rows(experiments: Sequence[Experiment], root: Path) -> list[Row]:
         )
       above = above.rpartition("/")[0]
   return [Row(e.name, root / e.name, entry.of(e), e.steps) for e in experiments]
+
+
+def by_other_code(rows: Sequence[Row], code: str) -> int:
+  """How many of the rows that were done before were done by other code than this."""
+  before = [
+    entry.read(each.workdir) for each in rows if each.state == entry.DONE and not each.fresh
+  ]
+  return sum(found is not None and found.code != code for found in before)

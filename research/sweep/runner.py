@@ -101,6 +101,18 @@ class _Runner:
     self.context = processes.context()
 
   def run(self) -> Swept:
+    try:
+      self._until_all_have_ended()
+    except BaseException:  # a mistake of ours leaves no run behind that nobody looks after
+      self._pass_on()
+      raise
+    for each in self.rows:
+      if each.open:
+        each.state = entry.STOPPED
+    stopped = any(each.state == entry.STOPPED for each in self.rows)
+    return Swept(tuple(self.rows), stopped)
+
+  def _until_all_have_ended(self) -> None:
     heard = 0
     with _signals() as signals:
       while self.running or (not heard and any(each.open for each in self.rows)):
@@ -113,11 +125,6 @@ class _Runner:
         multiprocessing.connection.wait([r.process.sentinel for r in self.running], TURN)
         for ended in [r for r in self.running if r.process.exitcode is not None]:
           self._ended(ended, stopping=bool(signals))
-    for each in self.rows:
-      if each.open:
-        each.state = entry.STOPPED
-    stopped = any(each.state == entry.STOPPED for each in self.rows)
-    return Swept(tuple(self.rows), stopped)
 
   def _start(self) -> None:
     """Starts what can be started, the first of the file first."""

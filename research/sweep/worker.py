@@ -41,8 +41,8 @@ def work(task: Task, share: Share) -> None:
   """Carries out a task in a share of the machine; ends this process with the exit code."""
   with contextlib.suppress(PermissionError):
     os.setsid()
-  heed_runner()
   share.take()
+  heed_runner()
   output_to(task.workdir / OUTPUT)
   sys.exit(_carry_out(task))
 
