@@ -103,7 +103,11 @@ def test_every_claim_gets_its_verdict(judged):
     "other": "INCONCLUSIVE",
   }
   assert found["width"]["effect"]["low"] < 0.6 < found["width"]["effect"]["high"]
-  assert found["width"]["paper"] == 1 and found["thin"]["unit"] == "BLEU"
+  assert (
+    found["width"]["paper"] == 1
+    and found["thin"]["unit"] == "BLEU"
+    and found["thin"]["paper"] == 10
+  )
   assert "no arm 'nowhere'" in found["other"]["reason"]
   assert re.search(r"width +REPRODUCED", told) and "Kaplan <et al.>" in told
   assert "2 reproduced, 1 not reproduced, 2 inconclusive" in " ".join(told.split())

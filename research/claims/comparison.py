@@ -31,7 +31,7 @@ class Claim:
     lower: whether less of the metric is better.
     numbers: the paper's figures, (better, worse), or nothing.
     unit: of the paper's figures where it is not the metric's own ("BLEU" beside a loss): they are
-      then shown, and not compared.
+      then shown, and not compared, and may be better where they are larger.
     least: the smallest effect that would bear the paper out, in the metric's unit. Left out, it is
       the paper's own where that has the same unit, and otherwise none is too small.
   """
@@ -54,7 +54,7 @@ class Claim:
     check(self)
     if len(self.numbers) not in (0, 2):
       raise UserError(f"{self.name}: numbers={self.numbers} must be (better, worse), or nothing.")
-    if self.numbers and not self._papers() > 0:
+    if self.numbers and not self.unit and not self._papers() > 0:
       raise UserError(
         f"{self.name}: by numbers={self.numbers} and lower={self.lower} {self.worse} is better in "
         "the paper; give the figures as (better, worse)."
@@ -94,8 +94,10 @@ class Claim:
     )
 
   def _papers(self) -> float:
-    """The effect in the paper, NaN where it gives none."""
+    """The effect in the paper, NaN where it gives none; of another unit, only its size is known."""
     if not self.numbers:
       return math.nan
     better, worse = self.numbers
+    if self.unit:
+      return abs(better - worse)
     return worse - better if self.lower else better - worse

@@ -64,7 +64,7 @@ class Trend:
     sign = -1 if self.lower else 1
     known = {
       "means": f"gain in {self.metric} from each arm to the next, {' to '.join(self._ends())}",
-      "paper": sign * float(_slopes(np.array([self.numbers]))[0]) if self.numbers else math.nan,
+      "paper": self._papers(),
       "unit": self.unit,
     }
     try:
@@ -95,6 +95,13 @@ class Trend:
       facts=(("steps that gain", f"{gained} of {len(steps)}"),),
       **known,
     )
+
+  def _papers(self) -> float:
+    """The gain per arm in the paper, NaN where it gives none; of another unit, only its size."""
+    if not self.numbers:
+      return math.nan
+    slope = float(_slopes(np.array([self.numbers]))[0])
+    return abs(slope) if self.unit else -slope if self.lower else slope
 
   def _ends(self) -> tuple[str, str]:
     return self.ordered[0], self.ordered[-1]
