@@ -42,7 +42,7 @@ TEMPLATES = (
 def experiment(steps=1_500, batch=128, image_size=32, width=128, peak=2e-3):
   glyphs = data.Glyphs(
     image_size=image_size,
-    length=40,
+    length=44,
     tokenizer=data.SentencePiece(360),
     among=LATIN,
     inks=("black", "red", "green", "blue", "purple"),
@@ -54,7 +54,7 @@ def experiment(steps=1_500, batch=128, image_size=32, width=128, peak=2e-3):
     data=glyphs,
     model=models.CLIP(
       vocab_size=360,
-      max_length=40,
+      max_length=44,
       image_size=image_size,
       patch=8,
       embedding=128,

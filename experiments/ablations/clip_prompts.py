@@ -41,26 +41,27 @@ def small(steps=300, seeds=3):
 
 def smoke():
   """Digits by their names alone, in seconds."""
-  base = _digits(steps=2, width=32, styles=("serif", "bold serif", "italic serif"))
+  styles = ("serif", "bold serif", "italic serif")
+  base = _digits(steps=2, width=32, vocab_size=310, styles=styles)
   base = base.vary("smoke", {"data.unseen": ("italic serif",)})
   pictures = dataclasses.replace(base.evals["latin"].pictures, glyphs=base.data, draws=1)
   base = base.vary("smoke", {"evals.latin.pictures": pictures, "batch_size": 8})
   return next(arms(dataclasses.replace(base, name="clip_prompts"), {"name": ARMS["name"]}, seeds=1))
 
 
-def _digits(steps, width=64, **more):
+def _digits(steps, width=64, vocab_size=330, **more):
   base = clip_glyphs.experiment(steps=steps, batch=64, width=width)
   glyphs = dataclasses.replace(
     base.data,
     among=DIGITS,
     characters=0.0,
     phrasings=SAID,
-    tokenizer=data.SentencePiece(330),
+    tokenizer=data.SentencePiece(vocab_size),
     length=48,
     **more,
   )
   room = {
-    "model.vocab_size": 330,
+    "model.vocab_size": vocab_size,
     "model.max_length": 48,
     "optimizer.learning_rate.warmup": max(1, steps // 10),
   }
