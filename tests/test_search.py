@@ -129,6 +129,17 @@ def test_the_same_is_drawn_again(file, tmp_path):
   assert drawn[:3] == drawn[3:] and len(set(drawn)) == 3
 
 
+def test_a_secret_of_a_search_is_written_down_nowhere(file, tmp_path):
+  path = file()
+  path.write_text(path.read_text().replace("def search(trial)", "def search(trial, password)"))
+  recipe = load.recipe(f"{path}:search", ["password=opensesame"])
+  from research.sweep.study import Study
+
+  Study(declared(load.functions(path)["search"]), recipe, tmp_path / "s", 1, None).take()
+  written = [x.read_text() for x in (tmp_path / "s").rglob("*") if x.is_file()]
+  assert written and not any("opensesame" in text for text in written)
+
+
 def test_a_trial_that_comes_no_further_is_given_up(file, tmp_path):
   study = study_of(file(), tmp_path / "search", 1)
   for _ in range(3):
@@ -190,7 +201,7 @@ def test_a_metric_that_nothing_measures_is_told(file, tmp_path):
 
 
 def test_without_optuna_it_says_how_to_have_it(file, tmp_path, monkeypatch):
-  for name in ("optuna", "research.sweep.study", "research.sweep.search"):
+  for name in ("optuna", *(f"research.sweep.{x}" for x in ("choosing", "study", "search"))):
     monkeypatch.delitem(sys.modules, name, raising=False)
   monkeypatch.setitem(sys.modules, "optuna", None)
   words = ["sweep", f"{file()}:search", "--trials", "2", "--workdir", str(tmp_path / "search")]

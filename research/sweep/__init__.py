@@ -10,6 +10,7 @@ display    that, on a screen or in a file
 probe      three steps of an experiment, to know what it costs
 dry_run    what a whole sweep would cost
 clusters   the same sweep as jobs of SLURM or GKE
+choosing   the parts of Optuna that a search names
 study      the trials of a search, kept by Optuna
 search     runs them: asks for the next, reports, prunes
 command    `research sweep`

@@ -19,22 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from research import lock, search
+from research import lock, search, secrets
 from research.errors import RunError, UserError, nearest, reason
 from research.experiment import Experiment
 from research.load import Recipe
 from research.retention import Keep
 from research.search import Search
 from research.steps import Steps
+from research.sweep import choosing
+from research.sweep.choosing import optuna
 
-try:
-  import optuna
-except ModuleNotFoundError as error:
-  raise UserError(
-    "a search takes Optuna, which is not installed; pip install 'research[search]'."
-  ) from error
-
-JOURNAL, LOCKS = "search.journal", "search"  # in the folder of a search
+LOCKS = "search"  # a folder in that of a search
 TRIES = 3  # starts in a row that may bring no newer checkpoint
 BEAT, SILENT = 30.0, 180.0  # seconds between signs of life; without one, another host is gone
 State = optuna.trial.TrialState
@@ -113,10 +108,11 @@ class Study:
     warnings.filterwarnings("ignore", module="optuna")
     self._name = f"{recipe.path.stem}:{recipe.function}"
     words = {**recipe.knobs, **recipe.overrides}
-    what = {"metric": wanted.metric, "lower": wanted.lower, "words": repr(words)}
+    words = {name: repr(secrets.hidden(name, value)) for name, value in words.items()}
+    what = {"metric": wanted.metric, "lower": wanted.lower, "words": words}
     try:
       (workdir / LOCKS).mkdir(parents=True, exist_ok=True)
-      self._storage = _storage(workdir, storage)
+      self._storage = choosing.storage(workdir, storage)
       with self._alone():
         study = self._study(0)
         before = study.user_attrs.get("search", what)
@@ -147,6 +143,8 @@ class Study:
       if trial.number >= self.trials:  # others, of another folder, were faster
         self._tell(trial.number, State.FAIL)
         return None
+      if trial.number > len(known):  # what is drawn for it hangs on its number alone
+        trial = optuna.trial.Trial(self._study(trial.number), trial._trial_id)
       return self._held(trial, _locked(self._lock(trial.number), fcntl.LOCK_EX))
 
   def done(self, held: Held, value: float) -> None:
@@ -181,6 +179,9 @@ class Study:
     if elsewhere and time.time() - told.get("alive", 0.0) < SILENT:
       return None
     if lock.holder(workdir) or (held := _locked(self._lock(frozen.number))) is None:
+      return None
+    if self._storage.get_trial(frozen._trial_id).state != State.RUNNING:  # it was told meanwhile
+      os.close(held)
       return None
     trial = optuna.trial.Trial(self._study(frozen.number), frozen._trial_id)
     newest = max(Steps(workdir / "checkpoints", Keep()).all(), default=0)
@@ -226,8 +227,8 @@ class Study:
       study_name=self._name,
       direction="minimize" if self.search.lower else "maximize",
       load_if_exists=True,
-      sampler=_sampler(self.search, self._space, self.search.seed + number),
-      pruner=_pruner(self.search),
+      sampler=choosing.sampler(self.search, self._space, self.search.seed + number),
+      pruner=choosing.pruner(self.search),
     )
 
   def _tell(self, number: int, state: Any, value: float | None = None) -> None:
@@ -258,40 +259,3 @@ def _locked(path: Path, kind: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int | None
   except OSError:  # a file system without locks: signs of life are all there is
     pass
   return held
-
-
-def _storage(workdir: Path, url: str | None) -> Any:
-  if url is not None:
-    return optuna.storages.RDBStorage(url)
-  # A symbolic link is made by one alone on any network file system; other locks are not so sure.
-  path = str(workdir / JOURNAL)
-  journal = optuna.storages.journal
-  return journal.JournalStorage(
-    journal.JournalFileBackend(path, lock_obj=journal.JournalFileSymlinkLock(path))
-  )
-
-
-def _sampler(wanted: Search, space: dict[str, list[Any]], seed: int) -> Any:
-  if not isinstance(wanted.sampler, str):
-    return wanted.sampler
-  samplers = optuna.samplers
-  return {
-    # Those that are still running count as bad, so that workers do not all try the same.
-    "tpe": lambda: samplers.TPESampler(seed=seed, constant_liar=True),
-    "random": lambda: samplers.RandomSampler(seed=seed),
-    # In one order for all, so that the number of a trial says which combination it is.
-    "grid": lambda: samplers.GridSampler(space, seed=wanted.seed),
-  }[wanted.sampler]()
-
-
-def _pruner(wanted: Search) -> Any:
-  pruners = optuna.pruners
-  return (
-    {
-      "median": pruners.MedianPruner,
-      "halving": pruners.SuccessiveHalvingPruner,
-      None: pruners.NopPruner,
-    }[wanted.pruner]()
-    if isinstance(wanted.pruner, str | None)
-    else wanted.pruner
-  )
