@@ -101,3 +101,17 @@ def test_arms_of_a_batch_see_as_many_pairs():
     made = load.recipe(f"{path}:small").experiments()
     assert {e.steps * e.batch_size for e in made} == {25_600}
     assert len({e.batch_size for e in made}) == 3
+
+
+def test_the_tower_is_taken_from_the_other_run_and_texts_are_not():
+  made = load.recipe(f"{ABLATIONS / 'clip_lit.py'}:small", ["images=run"]).experiments()
+  locked, unlocked, scratch = made[:3]
+  leaf = jax.ShapeDtypeStruct((2,), np.float32)
+  names = ("image/class", "project_image/kernel", "text/embed/table", "log_scale")
+  there = dict.fromkeys(names, leaf)
+  for arm in (locked, unlocked):
+    match = arm.init_from.match(there, there, "run")
+    assert set(match.taken) == {"image/class"} and set(match.new) == set(names[1:])
+  assert scratch.init_from is None
+  frozen = [arm.optimizer.groups.freezes("image/class") for arm in (locked, unlocked, scratch)]
+  assert frozen == [True, False, False]
