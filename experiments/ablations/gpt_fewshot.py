@@ -46,7 +46,7 @@ def experiment(problems, vocabulary="gpt2", tokens=300e9, seeds=3):
   yield from arms(base, {arm: _differs(base, other) for arm, other in made.items()}, seeds)
 
 
-def small(steps=900, seeds=3):
+def small(steps=1_200, seeds=3):
   """Four sizes on maps of symbols: minutes, no download."""
   base = _maps(steps, maps=20_000)
   yield from arms(base, {arm: _sized(base, *size) for arm, size in SMALL.items()}, seeds)
