@@ -251,6 +251,12 @@ def test_optimizers_that_keep_other_arrays_are_told_apart(base, tmp_path):
     together([plain, plain.vary("heavy", {"optimizer.momentum": 0.9})], tmp_path)
 
 
+def test_a_run_by_itself_has_all_devices_of_the_mesh():
+  spread = Sharding.parse("trial=2,data=4")
+  assert spread.on(8).parts("B") == 8 and spread.on(8).without("trial").parts("B") == 4
+  assert "trial" not in Sharding().mesh  # where nobody asks for it, there is none
+
+
 def test_trials_divide_over_their_axis(base, tmp_path):
   three = [*varied(base), base]
   spread = [dataclasses.replace(item, sharding=Sharding({"trial": 2})) for item in three]
