@@ -95,6 +95,12 @@ def test_the_baseline_is_the_entropy_of_the_targets_that_are_there():
   assert masked.entropy() == pytest.approx(math.log(2) + 1 / 4)
 
 
+def test_a_loss_no_better_than_frequencies_is_told_beyond_its_noise():
+  assert rules.above_unigrams([3.0, 3.1, 2.9, 3.0], 2.9).startswith("the loss is 3 nats per token")
+  assert rules.above_unigrams([2.0, 4.0, 2.0, 4.0], 2.9) == ""
+  assert rules.above_unigrams([2.0, 2.1], 2.9) == rules.above_unigrams([2.0], math.nan) == ""
+
+
 def test_how_far_weights_move_is_told_of_each_layer_and_of_trained_weights_alone():
   groups = optim.Groups(frozen=("^head/",))
   for layers in ("loop", "scan"):
@@ -151,11 +157,11 @@ def test_units_that_no_token_lifts_above_zero_are_dead(layers):
   up = params["blocks"]["1" if layers == "loop" else "0::1"]["mlp"]["up"]
   up["bias"] = up["bias"] - 100.0 if layers == "loop" else up["bias"].at[1].add(-100.0)
   rows = experiment.data.source("train").take(np.arange(4), 0)
-  alive, dead = np.asarray(units.dead(params, rows))
+  alive, dead = (float(x.mean()) for x in units.dead(params, rows))
   assert alive < 0.5 and dead == 1.0
-  shares = dict(zip(units.names, (alive, dead)))
-  assert rules.dead(shares, {}) == ""
-  assert "units are dead: 100 % of blocks/1 were above zero" in rules.dead(shares, shares)
+  told = rules.dead(dict(zip(units.names, (alive, dead))))
+  assert told.startswith("units are dead: 100 % of blocks/1 were silent for every token")
+  assert rules.dead({"blocks/0": alive}) == ""
 
 
 def test_gates_have_no_dead_units_to_look_for():
@@ -234,9 +240,15 @@ class Counting:
     return {"tokens": tokens, "targets": stream[:, 1:].astype(np.int32), "segments": ones}
 
 
-def nats(model, batch):
-  """Nats of the next token; token 30 makes them a thousand times as many, 31 no number."""
+def plain(model, batch):
+  """Nats of the next token."""
   loss = small_experiment.small_model.next_token(model, batch)["loss"]
+  return {"loss": loss, "nats": loss}
+
+
+def nats(model, batch):
+  """The same; token 30 makes them a thousand times as many, 31 no number."""
+  loss = plain(model, batch)["loss"]
   of_token = jnp.zeros(32).at[30].set(1000.0).at[31].set(jnp.nan)
   total = loss.total * (1.0 + of_token[batch["tokens"]].sum())
   return {"loss": dataclasses.replace(loss, total=total), "nats": loss}
@@ -262,7 +274,8 @@ def kinds(tmp_path, capsys, **fields):
 def test_a_run_with_faults_says_each_of_them_once(tmp_path, capsys):
   groups = optim.Groups(rates=(("^embed/", 1e-9),))
   optimizer = optim.AdamW(2.0, groups=groups)
-  told, printed = kinds(tmp_path, capsys, data=planted_faults.Words(length=16), optimizer=optimizer)
+  noise = {"data": planted_faults.Words(length=16), "objective": plain}
+  told, printed = kinds(tmp_path, capsys, **noise, optimizer=optimizer)
   assert {"learning rate", "unigrams", "slow layers"} <= told.keys()
   assert "an update changes embed/table by" in told["slow layers"][0]
   for kind in ("learning rate", "unigrams", "slow layers"):

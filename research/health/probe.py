@@ -18,11 +18,13 @@ from flax.traverse_util import unflatten_dict
 from research import optim
 from research.experiment import Experiment
 from research.nn.platform import platform
-from research.nn.transformer import GATED, MLP
+from research.nn.transformer import MLP
 from research.optim.groups import MATRICES
 from research.stacking import layers, names, stacked, unstack
 
 SAMPLED = 4096  # values of a weight
+# Inputs below which an activation's slope is less than 0.002.
+SILENT = {"relu": 0.0, "gelu": -4.0, "gelu_exact": -4.0, "quick_gelu": -5.0}
 MOST = 1000  # weights of a model whose layers are unrolled to look at their units
 
 
@@ -73,7 +75,7 @@ class Movement:
 
 
 class Units:
-  """Which units of ungated MLPs are above zero for no token.
+  """Which units of ungated MLPs are silent for every token: no gradient goes through them.
 
   Layers are unrolled and none is computed twice, so that each can hand out what is seen in it. On
   several accelerators kernels need a layout, under which layers are computed twice: there, as of
@@ -99,20 +101,20 @@ class Units:
         self.names = []
     self.applies = bool(self.names)
 
-  def _dead(self, params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """The share of dead units, in the order of `names`."""
+  def _dead(self, params: Any, batch: Mapping[str, jax.Array]) -> list[jax.Array]:
+    """(F,) bool of each layer: its silent units; in the order of `names`."""
     adapters = self._experiment.adapters
     flat = unstack(params if adapters is None else adapters.merged(params))
     by_leaf = {id(x): name.rpartition("/mlp/")[0] or name for name, x in flat.items()}
-    known, shares = [], []
+    known, found = [], []
 
     def watch(call: Callable, arguments: Any, named: Any, context: Any) -> Any:
       module = context.module
       called = isinstance(module, MLP) and context.method_name == "__call__"
-      if called and module.activation not in GATED:
+      if called and module.activation in SILENT:
         up = module.variables["params"]["up"]
         known.append(by_leaf.get(id(up["kernel"]), f"MLP {len(known)}"))
-        shares.append(_never_above_zero(arguments[0], up))
+        found.append(_dead_units(arguments[0], up, SILENT[module.activation]))
       return call(*arguments, **named)
 
     model = _unrolled(self._experiment.model)
@@ -121,14 +123,14 @@ class Units:
     with nn.intercept_methods(watch):
       score({"params": tree}, batch)
     self.names = known
-    return jnp.stack(shares) if shares else jnp.zeros(0)
+    return found
 
 
-def _never_above_zero(x: jax.Array, up: Mapping[str, jax.Array]) -> jax.Array:
-  """The share of a layer's units: (..., D) by the kernel (D, F), over all that comes first."""
+def _dead_units(x: jax.Array, up: Mapping[str, jax.Array], above: float) -> jax.Array:
+  """(F,) bool: those that are above it nowhere; (..., D) by the kernel (D, F), and the bias."""
   y = jnp.einsum("...D,DF->...F", x, up["kernel"].astype(x.dtype))
   y = y + up["bias"].astype(x.dtype) if "bias" in up else y
-  return jnp.mean(~(y > 0).any(tuple(range(y.ndim - 1))), dtype=jnp.float32)
+  return ~(y > above).any(tuple(range(y.ndim - 1)))
 
 
 def _unrolled(model: nn.Module) -> nn.Module:

@@ -97,12 +97,16 @@ class Edge:
     return ""
 
 
-def above_unigrams(nats: float, entropy: float) -> str:
-  """A sentence where nats per token are no less than those of token frequencies, else nothing."""
-  if not nats > entropy:
+def above_unigrams(nats: Sequence[float], entropy: float) -> str:
+  """A sentence where losses in nats per token are above those of token frequencies, else nothing.
+
+  What they differ by from step to step is allowed for.
+  """
+  mean, error = float(np.mean(nats)), float(np.std(nats)) / math.sqrt(len(nats))
+  if not mean > entropy + error:
     return ""
   return (
-    f"the loss is {nats:.4g} nats per token after warmup, and {entropy:.4g} has who knows only how "
+    f"the loss is {mean:.4g} nats per token after warmup, and {entropy:.4g} has who knows only how "
     "often each token comes: no context is used yet. Look at the inputs and targets (research "
     "data), the mask, and the learning rate."
   )
@@ -132,17 +136,17 @@ def out_of_range(ratios: Mapping[str, float], before: Mapping[str, float]) -> di
   return told
 
 
-def dead(shares: Mapping[str, float], before: Mapping[str, float]) -> str:
-  """A sentence where most units of a layer were above zero for no token, in two looks."""
-  found = [name for name in shares if min(shares[name], before.get(name, 0.0)) > DEAD]
+def dead(shares: Mapping[str, float]) -> str:
+  """A sentence where most units of a layer, of which these are the shares, are dead."""
+  found = [name for name, share in shares.items() if share > DEAD]
   if not found:
     return ""
   worst = sorted(found, key=lambda name: -shares[name])[:NAMED]
   said = ", ".join(f"{100 * shares[name]:.0f} % of {name}" for name in worst)
   more = f" and {len(found) - NAMED} layers more" if len(found) > NAMED else ""
   return (
-    f"units are dead: {said}{more} were above zero for no token of a batch, and learn nothing. A "
-    "lower learning rate or a longer warmup keeps them alive; so does another activation."
+    f"units are dead: {said}{more} were silent for every token of two batches, and learn nothing. "
+    "A lower learning rate or a longer warmup keeps them alive; so does another activation."
   )
 
 

@@ -48,7 +48,8 @@ class Health:
     self._units: Units | None = None
     self._before: list[jax.Array] | None = None
     self._ratios: dict[str, float] = {}
-    self._dead: dict[str, float] = {}
+    self._dead: dict[str, np.ndarray] = {}
+    self._due = max(2 * OFTEN, experiment.steps // 10)
 
   def step(
     self,
@@ -68,6 +69,8 @@ class Health:
     self.settle()
     if "nats" in measured and step - self._start < OFTEN:
       self._unigrams.see(rows)
+      if "places" in rows:  # of masked words a model knows frequencies alone for long, and is well
+        self._due = max(2 * OFTEN, self._experiment.steps // 2)
     self._pending = _Pending(step, measured, *self._looks(step, rows, params))
 
   def settle(self) -> None:
@@ -90,10 +93,7 @@ class Health:
     if pending.moved is not None and self._rate >= rules.NEAR * self._highest and step > self._peak:
       self._moved(step, np.asarray(pending.moved))
     if pending.dead is not None:
-      shares = dict(zip(self._units.names, np.asarray(pending.dead).tolist()))
-      if said := rules.dead(shares, self._dead):
-        self._told.once(step, "dead units", said)
-      self._dead = shares
+      self._units_of(step, dict(zip(self._units.names, map(np.asarray, pending.dead))))
 
   def back(self) -> None:
     """The run has gone back to an earlier state."""
@@ -112,10 +112,16 @@ class Health:
     if "nats" not in measured or ahead >= rules.WINDOW:
       return
     self._nats.append(_mean(measured["nats"]))
-    if not ahead and step >= max(2 * OFTEN, 2 * self._peak):
-      nats, entropy = float(np.mean(self._nats)), self._unigrams.entropy()
-      if said := rules.above_unigrams(nats, entropy):
-        self._told.once(step, "unigrams", said)
+    due = not ahead and step >= max(self._due, 2 * self._peak)
+    if due and (said := rules.above_unigrams(self._nats, self._unigrams.entropy())):
+      self._told.once(step, "unigrams", said)
+
+  def _units_of(self, step: int, dead: dict[str, np.ndarray]) -> None:
+    """Dead is what was silent in this look and in the one before."""
+    both = {name: (x & self._dead[name]).mean() for name, x in dead.items() if name in self._dead}
+    if said := rules.dead(both):
+      self._told.once(step, "dead units", said)
+    self._dead = dead
 
   def _moved(self, step: int, ratios: np.ndarray) -> None:
     found = {
@@ -129,7 +135,7 @@ class Health:
 
   def _looks(
     self, step: int, rows: Mapping[str, np.ndarray], params: Callable[[], Any]
-  ) -> tuple[jax.Array | None, jax.Array | None]:
+  ) -> tuple[jax.Array | None, list[jax.Array] | None]:
     """The ratios and shares that are due after this step, on the device."""
     moved = dead = None
     if self._before is not None:
@@ -163,4 +169,4 @@ class _Pending(NamedTuple):
   step: int
   measured: Mapping[str, Any]
   moved: jax.Array | None
-  dead: jax.Array | None
+  dead: list[jax.Array] | None
