@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from launch import cli as launch_cli
 from research import UserError, entry, load, lock
 from research.ledger import Ledger, conditions
 from research.sweep import clusters, command, display, dry_run, row, runner
@@ -49,7 +50,7 @@ def starts(here):
 
 
 def until(so):
-  end = time.monotonic() + 120
+  end = time.monotonic() + 300  # the machine may be busy
   while not so():
     assert time.monotonic() < end
     time.sleep(0.02)
@@ -171,8 +172,10 @@ def test_a_killed_runner_leaves_nobody_behind_and_the_next_one_goes_on(here):
   words = ["sweep", str(FILE), f"folder={here}", "deeds=end,wait,wait", "--workers=2"]
   start = [sys.executable, "-m", "research.cli", *words, f"--workdir={here / 'runs'}"]
   with subprocess.Popen(start, cwd=FILE.parent.parent, stderr=subprocess.DEVNULL) as first:
-    until(lambda: (here / "starts").exists() and len(starts(here)) == 3)
-    first.kill()
+    try:
+      until(lambda: (here / "starts").exists() and len(starts(here)) == 3)
+    finally:
+      first.kill()
   (here / "go on").touch()
   # It does not wait for those of the first to end: they may be at work still.
   again = subprocess.run(start, cwd=FILE.parent.parent, capture_output=True, text=True, check=False)
@@ -341,8 +344,12 @@ def test_an_option_that_would_do_nothing_is_refused(here, named, told):
     command.run(options(here, **named))
 
 
-def test_slurm_gets_an_array_of_the_runs(here, capfd):
+def test_slurm_gets_an_array_of_the_runs(here, monkeypatch, capsys):
+  def launch(words, check):
+    return subprocess.CompletedProcess(words, launch_cli.main(words[1:]))
+
+  monkeypatch.setattr(clusters.subprocess, "run", launch)
   assert command.run(options(here)) == 0
-  script = capfd.readouterr().out
+  script = capsys.readouterr().out
   assert "#SBATCH --array=0-2\n" in script and "#SBATCH --partition=short\n" in script
   assert f"--only tiny/width_16 --workdir {here}/tiny/width_16" in script
