@@ -28,7 +28,7 @@ SAID = {{"paper": "Kaplan <et al.>, 2020", "where": "figure 1", "metric": "{metr
 
 def experiment(seeds=3):
   base = tiny("{text}")
-  variants = {{"wide": {{"model.width": 64}}, "narrow": {{}}, "twin": {{"batch_size": 4}}}}
+  variants = {{"wide": {{"model.width": 64}}, "narrow": {{}}, "twin": {{"batch_size": 16}}}}
   variants |= {{"least": {{"model.width": 4}}, "alone": {{"steps": 3}}}}
   yield from arms(base, variants, seeds)
 
@@ -58,7 +58,7 @@ LOSSES = {"wide": 1.0, "narrow": 1.3, "twin": 1.3, "least": 1.6}
 
 def written(folder, **changed):
   """The file above in a folder, with a text to train on."""
-  (folder / "text.txt").write_text("one two three.\n" * 200)
+  (folder / "text.txt").write_text("".join(f"line {i} of so many.\n" for i in range(400)))
   given = {"text": folder / "text.txt", "metric": "heldout.loss", **changed}
   path = folder / "claimed.py"
   path.write_text(textwrap.dedent(FILE.format(**given)))
@@ -170,7 +170,7 @@ def test_what_cannot_be_judged_is_said_before_anything_runs(tmp_path):
 def test_what_is_missing_is_run(tmp_path):
   path = written(tmp_path)
   runs = tmp_path / "runs"
-  words = ["seeds=2", "steps=2"]
+  words = ["seeds=2", "steps=4"]
   code = cli.main(["reproduce", str(path), *words, "--workdir", str(runs), "--workers", "2"])
   assert code == 0
   found = json.loads((runs / "verdicts.json").read_text())
