@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from test_experiments import ROOT, arguments
 
-from research import InitFrom, UserError, data, load
+from research import InitFrom, UserError, checkpoint, data, load
 from research.arms import arm_of
+from research.cli import main
 from research.data import masking
 from research.in_context import InContext
 from research.text_probe import TextProbe
@@ -256,3 +257,18 @@ def test_claims_name_arms_of_both_scales(name):
     for claim in claims:
       assert set(claim.arms()) <= there, (scale, claim.name)
       assert claim.metric.rpartition(".")[0] in made[0].evals
+
+
+@pytest.mark.slow
+def test_half_of_the_layers_are_those_of_the_other_run(tmp_path):
+  file, few = ABLATIONS / "gpt1_transfer.py", "evals.heldout.batches=1"
+  start, workdir = tmp_path / "start", tmp_path / "half"
+  read = ["width=64", "steps=2", "limit=200000", few, "--workdir", str(start)]
+  assert main(["run", f"{file}:pretrain", *read]) == 0
+  small = [f"start={start}", "records=64", "steps=2", "seeds=1", few]
+  small += ["model.body.width=64", "model.body.heads=1", "--workdir", str(workdir)]
+  only = ["--only", "gpt1_transfer/half_of_layers/seed_0"]
+  assert main(["run", f"{file}:small", *small, *only]) == 0
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    origin = checkpoints.stored(2).about["init_from"]
+  assert str(start) in origin and "body/blocks/2/" in origin and "body/blocks/1/" not in origin
