@@ -9,8 +9,8 @@ Three papers: the masks' mixture (Devlin et al., 2018, appendix C.2, table 8), `
 the chosen tokens masked, 10 % replaced at random and 10 % kept; whole words instead of pieces (the
 authors' repository, 2019); and the rate (Wettig et al., 2023, section 3), 15 % in `base`. All are
 told apart by one probe on frozen states, as in bert_tasks.py, where `train` is explained: losses of
-tokens that are hidden differently say nothing of one another. Fine-tuning, which the papers do
-(table 8 has the feature-based way as well), is what bert_tasks.py:finetune does with these runs.
+tokens that are hidden differently say nothing of one another. The papers fine-tune; table 8 has
+frozen states as well.
 
 Expect: not measured yet.
 `small`: 18 runs, about 15 minutes on two free cores, as estimated.
