@@ -32,6 +32,7 @@ HARMS = (
 )
 RUNS, STEPS = 3, 60
 PACE = ("pause=0.02", "evals.heldout.every=35", "save_every=5")
+LIMIT = 1800  # seconds after which a sweep hangs, on a busy machine
 LEAVE = 60  # seconds in which processes must be gone whose runner is
 
 
@@ -64,7 +65,7 @@ def results(count: int, draw: random.Random, folder: Path) -> Iterator[tuple[str
   text = written(folder / "text.txt")
   undisturbed = folder / "undisturbed"
   with start(text, undisturbed) as command:
-    if command.wait() != 0:
+    if command.wait(LIMIT) != 0:
       raise RuntimeError(f"an undisturbed sweep failed:\n{command.text}")
   expected = {
     name: killing.Ending(
@@ -102,16 +103,16 @@ def harmed(
 ) -> str:
   """What was wrong with how a sweep ended that was harmed after so many steps, or nothing."""
   with start(text, workdir) as command:
-    if not command.until(lambda: sum(reached(workdir / name) for name in names()) >= after):
+    if not command.until(lambda: sum(reached(workdir / each) for each in names()) >= after, LIMIT):
       return f"it was over before it could be harmed:\n{command.text}"
     before = harm(command, workdir, who, number, draw)
-    if who in ("runner", "all") and (code := command.wait()) not in (-number, 42):
+    if who in ("runner", "all") and (code := command.wait(LIMIT)) not in (-number, 42):
       return f"it ended with {code}:\n{command.text}"
     if who in ("runner", "all"):
       with start(text, workdir) as again:  # at once: others may be at work still
-        code, said = again.wait(), again.text
+        code, said = again.wait(LIMIT), again.text
     else:
-      code, said = command.wait(), command.text
+      code, said = command.wait(LIMIT), command.text
   if code != 0:
     return f"it ended with {code}:\n{said}"
   return (
