@@ -10,8 +10,8 @@ learn it first, and turns all pictures away from all captions meanwhile. The pap
 or 0, scale 10 or 1. Ours beside: minus the logarithm of the batch's size, which is the best answer
 that is the same for all pairs. `table`, `folder` and `vocabulary` are those of siglip.py.
 
-Expect: not measured yet. The paper's zero-shot accuracies on ImageNet: 63.0 % with -10 and 10,
-61.0 % with -10 and 1, 61.7 % with 0 and 10, 53.7 % with 0 and 1.
+Expect: not measured yet. The paper's zero-shot accuracies on ImageNet, as we remember them, not yet
+checked: 63.0 % with -10 and 10, 61.0 % with -10 and 1, 61.7 % with 0 and 10, 53.7 % with 0 and 1.
 `small`: 15 runs, about 15 minutes on two free cores (estimated from clip.py:shapes).
 """
 

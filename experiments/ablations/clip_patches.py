@@ -12,8 +12,8 @@ time, and a quarter a third. Followed: 6.4 epochs of 400 million pairs (its tabl
 tuning on whole pictures at the end; other than there, the towers are clip.py's L/14, for L/16.
 `small` cuts drawn shapes into 64 patches.
 
-Expect: not measured yet. The paper's zero-shot accuracies on ImageNet: 68.6 % whole, 69.6 % with
-half of the patches, 68.2 % with a quarter.
+Expect: not measured yet. The paper's zero-shot accuracies on ImageNet: 68.6 % whole (as we remember
+it, not yet checked), 69.6 % with half of the patches, 68.2 % with a quarter.
 `small`: 9 runs, about 12 minutes on two free cores (estimated from clip.py:shapes).
 """
 
