@@ -191,7 +191,7 @@ def test_a_dry_run_measures_and_writes_nothing(here, capsys):
   assert dry_run.show(recipe, recipe.experiments(), here / "runs", 2) == 0
   told = capsys.readouterr().out.splitlines()
   assert [line.split()[0] for line in told[1:4]] == [f"tiny/width_{n}" for n in (8, 16, 32)]
-  assert told[4].startswith("3 runs, 3 to do, 2 at once: about 0:0")
+  assert told[4].startswith("3 runs, 3 to do, 2 at once: about ")
   assert not (here / "runs").exists()
 
 
