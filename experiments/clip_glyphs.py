@@ -13,9 +13,12 @@ every pair in other colours, and says so in other words; captions that say the s
 one another's pictures. `latin` is zero-shot classification: which of the 62 a picture in a style
 never seen shows, by the mean of a few templates.
 
-Expect: not measured yet. With captions that always told style and colours, and light inks as often
-as dark ones, all characters took 1,500 updates to tell 0.05 of the 62 apart (0.016 by chance),
-though a caption was among the first ten of 1,000 for 0.83 of the pictures: colours were enough.
+Expect: of 62 letters and digits in styles never seen, 0.92 by name alone (0.016 by chance); 0.84
+after 900 updates. The right caption is among the first ten for 0.90 of 84 pictures of characters
+never seen, and always for combinations (105) and styles (116). 10 minutes 44 seconds on two cores
+beside other work, without AVX-512. With captions that always told style and colours, the model of
+`unicode` had it among the first ten of 1,000 for 0.83 (characters), 0.86 (combinations) and 0.83
+(styles), and 0.05 of the 62: colours were enough.
 """
 
 import string

@@ -10,7 +10,9 @@ several seeds. A seed chooses the records, their order and the values that nothi
 both arms of a seed see the same, and so does TF-IDF with logistic regression, the baseline. The
 end of a run is scored, and nothing is chosen by the score.
 
-Expect: not measured yet.
+Expect, of one seed, pre-trained for 16 minutes beside other work on 8.3 MB of short texts: with all
+labels of CLINC150 0.922 (TF-IDF 0.911), of Rotten Tomatoes 0.747 (TF-IDF 0.770), which overfits
+after two epochs. The other numbers of labels and seeds are not measured yet.
 """
 
 import dataclasses
