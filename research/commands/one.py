@@ -1,4 +1,4 @@
-"""What each command of `research` does; JAX is imported only by those that compute."""
+"""What is done with an experiment."""
 
 from __future__ import annotations
 
@@ -81,6 +81,31 @@ def _gallery(experiment, workdir: Path) -> None:
     retrieve.write_gallery(workdir)
 
 
+def explain_file(target: str, parser) -> int:
+  """`research run FILE --help`: the file's contract, its knobs, and what can be overridden."""
+  from research import load
+
+  recipe = load.recipe(target)
+  function = load.functions(recipe.path)[recipe.function]
+  module = inspect.getmodule(function) or sys.modules[function.__module__]
+  print(inspect.cleandoc(module.__doc__ or f"{target}: no description"))
+  print(f"\nusage: {parser.format_usage().removeprefix('usage: ').strip()}")
+  print(f"\nfunctions: {', '.join(load.functions(recipe.path))}")
+  print(f"\nknobs of {recipe.function} (name=value):")
+  parameters = inspect.signature(function).parameters.values()
+  for knob in parameters:
+    default = "needed" if knob.default is knob.empty else repr(knob.default)
+    print(f"  {knob.name:<28} {default}")
+  needed = [knob for knob in parameters if knob.default is knob.empty]
+  if any(knob.annotation not in (str, "str") for knob in needed):
+    return 0
+  recipe = dataclasses.replace(recipe, knobs={knob.name: knob.name.upper() for knob in needed})
+  print("\nfields that dotted names override (path=value), as the defaults make them:")
+  for path, text in recipe.experiments()[0].describe().items():
+    print(f"  {path:<36} {text}")
+  return 0
+
+
 def describe(options) -> int:
   from research import load, secrets
 
@@ -141,36 +166,6 @@ def _fake_devices(count: int) -> None:
   os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
 
 
-def sample(options) -> int:
-  from research.sample import sample
-
-  return sample(options)
-
-
-def predict(options) -> int:
-  from research.predict import predict
-
-  return predict(options)
-
-
-def embed(options) -> int:
-  from research.retrieve import embed
-
-  return embed(options)
-
-
-def search(options) -> int:
-  from research.retrieve import search
-
-  return search(options)
-
-
-def classify(options) -> int:
-  from research.retrieve import classify
-
-  return classify(options)
-
-
 def plan(options) -> int:
   os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning wakes no accelerator that is here
   from research import plan
@@ -189,150 +184,7 @@ def plan(options) -> int:
   )
 
 
-def reproduce(options) -> int:
-  from research.reproduce import command
-
-  return command.run(options)
-
-
-def report(options) -> int:
-  from research import report
-  from research.ledger.facts import folders
-
-  first, *others = options.workdir
-  alone = not others and not options.output
-  if alone and (not first.is_dir() or first in folders(first)):
-    print(report.write(first))
-    return 0
-  runs = list(dict.fromkeys(run for root in options.workdir for run in folders(root)))
-  common = Path(os.path.commonpath([root.absolute() for root in options.workdir]))
-  print(report.write_several(runs, options.output or common))
-  return 0
-
-
-def import_(options) -> int:
-  from research.hf import runs
-
-  runs.import_run(options.path, options.workdir)
-  print(f"{options.workdir} holds it now; research sample, report and export read it")
-  return 0
-
-
-def merge(options) -> int:
-  from research.merge import merge_run
-
-  merge_run(options.run, options.workdir, options.step)
-  print(f"{options.workdir} holds the plain model; research sample, predict and export read it")
-  return 0
-
-
-def export(options) -> int:
-  from research.hf import runs
-
-  runs.export_run(options.workdir, options.path)
-  print(f"{options.path} is what transformers loads")
-  return 0
-
-
-def compare(options) -> int:
-  if not options.step:
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # shapes wake no accelerator that is here
-  from research.compare import compare
-
-  sides = options.first, options.second
-  return compare(*sides, devices=options.devices, step=options.step, most=options.most)
-
-
-def sweep(options) -> int:
-  if options.trials or options.storage:
-    return _search(options)
-  from research.sweep import command
-
-  return command.run(options)
-
-
-def _search(options) -> int:
-  from research import load
-  from research.search import declared
-
-  if not options.trials:
-    raise UserError("--storage is of a search; say with --trials how many there are to be.")
-  if options.only or options.dry_run or options.launcher != "local":
-    raise UserError(
-      "--trials goes without --only, --dry-run and --launcher: what a search runs it does not know "
-      "beforehand. On several machines give the same command on each, with one --workdir."
-    )
-  recipe = load.recipe(options.file, options.words)
-  wanted = declared(load.functions(recipe.path)[recipe.function])
-  from research.sweep.search import search
-
-  return search(
-    wanted,
-    recipe,
-    options.workdir,
-    trials=options.trials,
-    workers=options.workers,
-    storage=options.storage,
-  )
-
-
-def runs(options) -> int:
-  from research.ledger import listing
-
-  return listing.show(options.folder, options.where, options.sort, options.csv)
-
-
-def replay(options) -> int:
-  from research.replay import replay
-
-  return replay(options.workdir, options.step, options.most)
-
-
-def pin(options) -> int:
-  from research.retention import Keep
-  from research.steps import Steps
-
-  steps = Steps(options.workdir / "checkpoints", Keep())
-  if options.step is None:
-    for step in steps.all():
-      print(f"{step}{'  pinned' if steps.pinned(step) else ''}")
-    return 0
-  if options.step not in steps.all():
-    raise UserError(
-      f"{options.workdir} has no checkpoint of step {options.step}; it has "
-      f"{', '.join(map(str, steps.all())) or 'none'}."
-    )
-  steps.pin(options.step, pinned=not options.release)
-  print(f"step {options.step} {'may go again' if options.release else 'stays for good'}")
-  return 0
-
-
 def bench(options) -> int:
   from research import bench
 
   return bench.run(options)
-
-
-def explain_file(target: str, parser) -> int:
-  """`research run FILE --help`: the file's contract, its knobs, and what can be overridden."""
-  from research import load
-
-  recipe = load.recipe(target)
-  function = load.functions(recipe.path)[recipe.function]
-  module = inspect.getmodule(function) or sys.modules[function.__module__]
-  print(inspect.cleandoc(module.__doc__ or f"{target}: no description"))
-  print(f"\nusage: {parser.format_usage().removeprefix('usage: ').strip()}")
-  print(f"\nfunctions: {', '.join(load.functions(recipe.path))}")
-  print(f"\nknobs of {recipe.function} (name=value):")
-  parameters = inspect.signature(function).parameters.values()
-  for knob in parameters:
-    default = "needed" if knob.default is knob.empty else repr(knob.default)
-    print(f"  {knob.name:<28} {default}")
-  needed = [knob for knob in parameters if knob.default is knob.empty]
-  if any(knob.annotation not in (str, "str") for knob in needed):
-    return 0
-  recipe = dataclasses.replace(recipe, knobs={knob.name: knob.name.upper() for knob in needed})
-  print("\nfields that dotted names override (path=value), as the defaults make them:")
-  for path, text in recipe.experiments()[0].describe().items():
-    print(f"  {path:<36} {text}")
-  return 0
