@@ -1,6 +1,7 @@
 """A log has each step once, is always valid JSON, and never waits for the newest step."""
 
 import io
+import itertools
 import json
 import math
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from research import log
+from research.log.progress import counted
 from research.metrics import Mean
 
 
@@ -168,6 +170,15 @@ def test_without_a_terminal_progress_is_few_plain_lines(tmp_path):
   assert lines[0].startswith("step 1/200  loss 1")
   assert "200 tokens/s  50 % of peak" in lines[5] and lines[5].endswith("left")
   assert lines[-1].startswith("step 200/200")
+
+
+def test_what_is_counted_says_how_long_the_rest_takes():
+  stream, times = io.StringIO(), itertools.count(0, 4)
+  assert list(counted("example", 4, stream=stream, clock=lambda: next(times))) == [0, 1, 2, 3]
+  lines = stream.getvalue().splitlines()
+  assert lines[0].startswith("example 1/4  0:") and lines[0].endswith("left")
+  assert lines[-1].startswith("example 4/4") and lines[-1].endswith("+ 0:00 left")
+  assert list(counted("example", 0, stream=stream)) == []
 
 
 def test_in_a_terminal_progress_is_a_live_line(tmp_path):

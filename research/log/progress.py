@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
@@ -15,12 +15,38 @@ def progress(
   steps: int,
   start: int = 0,
   *,
+  what: str = "step",
   stream: TextIO | None = None,
   clock: Callable[[], float] = time.monotonic,
 ) -> Live | Plain:
   """The display for `stream` (stderr by default): `Live` for a terminal, `Plain` otherwise."""
   stream = sys.stderr if stream is None else stream
-  return Live(stream, steps, start) if stream.isatty() else Plain(stream, steps, clock)
+  return Live(stream, steps, start) if stream.isatty() else Plain(stream, steps, what, clock)
+
+
+def counted(
+  what: str,
+  total: int,
+  *,
+  stream: TextIO | None = None,
+  clock: Callable[[], float] = time.monotonic,
+) -> Iterator[int]:
+  """The numbers from 0, while a line says how many are done and how long the others will take.
+
+  Args:
+    what: is counted, in the singular.
+    total: how many there are.
+    stream: see `progress`.
+    clock: in seconds.
+  """
+  shown, began = progress(total, what=what, stream=stream, clock=clock), clock()
+  try:
+    for number in range(total):
+      yield number
+      elapsed = clock() - began
+      shown.update(number + 1, {}, elapsed, elapsed / (number + 1) * (total - number - 1))
+  finally:
+    shown.close()
 
 
 class Live:
@@ -63,14 +89,14 @@ class Live:
 class Plain:
   """Lines of text for files and pipes, the first and the last step and few between them."""
 
-  def __init__(self, stream: TextIO, steps: int, clock: Callable[[], float]):
-    self._stream, self._steps, self._clock = stream, steps, clock
+  def __init__(self, stream: TextIO, steps: int, what: str, clock: Callable[[], float]):
+    self._stream, self._steps, self._what, self._clock = stream, steps, what, clock
     self._next = clock()
     self._unshown: str | None = None
 
   def update(self, step: int, values: Mapping[str, float], elapsed: float, left: float | None):
     """Prints where the run is, when the last time is long enough ago."""
-    self._unshown = f"step {step}/{self._steps}  {sentence(values, elapsed, left)}"
+    self._unshown = f"{self._what} {step}/{self._steps}  {sentence(values, elapsed, left)}"
     if self._clock() >= self._next:
       self._next = self._clock() + PLAIN_SECONDS
       self.note(self._unshown)

@@ -21,6 +21,7 @@ from jax.interpreters import partial_eval
 from research import gradient as gradients
 from research import sharding, update
 from research.experiment import Experiment
+from research.log.progress import counted
 from research.nn.pipeline import STAGE
 from research.stacking import unstack
 
@@ -104,7 +105,10 @@ def examples(
   total, weight = float(total), float(weight) or 1.0
   cut = _Cut(experiment, program, state, dict(rows), single)
   one = jax.jit(one)
-  found = [one(state.params, gradient, *cut.of(row)) for row in range(experiment.batch_size)]
+  found = [
+    jax.device_get(one(state.params, gradient, *cut.of(row)))
+    for row in counted("example", experiment.batch_size)
+  ]
   totals, weights, norms, along = (
     np.stack([np.asarray(x[i], np.float64) for x in found]) for i in range(4)
   )

@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from research import checkpoint, metrics, microbatches, record, secrets, update, warm_start
@@ -17,6 +18,7 @@ from research.data import pipeline
 from research.errors import UserError
 from research.experiment import BOOKKEEPING, Experiment
 from research.log import lines
+from research.log.progress import counted
 
 
 @dataclasses.dataclass
@@ -84,8 +86,9 @@ def recall(workdir: Path, step: int, most: int) -> Recalled:
     passed = _passed(kept, program, state, step)
   order = {"batch_size": experiment.batch_size, "seed": experiment.seed}
   batches = pipeline.batches(source, start=before + passed, **order)
-  for _ in range(before, step - 1):
+  for _ in counted("step", step - 1 - before):
     state, _ = program.step(state, program.place(next(batches)))
+    jax.block_until_ready(state.step)
   epochs, numbers = pipeline.examples(source, step=step - 1 + passed, **order)
   return Recalled(experiment, program, state, next(batches), epochs, numbers, step, before, passed)
 
