@@ -143,8 +143,8 @@ def on_one_device():
   return updated(Sharding({"data": 1}), 1)
 
 
-# What they split, others split as well: hsdp, fsdp_tp.
-SLOW = {"dp", "fsdp", "tp"}
+# What they split, others split as well: fsdp_tp, pipeline.
+SLOW = {"dp", "fsdp", "hsdp", "tp", "context"}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,7 @@ def test_words_have_a_bias_in_the_loss_on_any_path(smoothing):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), result, exact)
 
 
+@pytest.mark.slow
 def test_the_small_twin_learns_words():
   smoke = load.recipe(f"{ROOT}/experiments/bert.py:smoke").experiment()
   source, size = smoke.data.source("train"), smoke.batch_size

@@ -234,6 +234,7 @@ def test_only_process_0_prints_and_writes(folder, two):
   assert len(samples) == 1
 
 
+@pytest.mark.slow
 def test_four_processes_and_one_go_on_from_what_two_saved(folder, two, tmp_path):
   for name in ("four", "one"):
     shutil.copytree(folder / "two" / "data", folder / name)

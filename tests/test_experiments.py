@@ -65,7 +65,7 @@ def test_no_golden_text_is_left_over():
 
 
 # One of each kind that no other test runs as a whole; the others take turns with the slow ones.
-QUICK = {"clip", "names", "ngram", "transformer"}
+QUICK = {"clip", "ngram"}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_a_run_that_goes_back_comes_to_what_the_batches_make_that_are_left(tmp_p
   all_held(numerics.results([in_a_row.GoesBack("nan", "gradient", "float32")], tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_a_fresh_process_as_if_nothing_had_happened(tmp_path):
   all_held(resume.results([resume.Case("gpt", [(10, "kill")])], tmp_path))
 

@@ -81,7 +81,8 @@ def test_a_stop_with_a_checkpoint_goes_on_and_the_others_may_finish_saving(tmp_p
 
 
 def test_the_tries_have_an_end(tmp_path, capfd):
-  assert supervise("kill -9 $$", retries=2, here=str(tmp_path)) == 137
+  script = '[ "$RESEARCH_PROCESS" = 0 ] || exec sleep 60; kill -9 $$'
+  assert supervise(script, retries=2, here=str(tmp_path)) == 137
   assert tries(tmp_path) == 3
   assert "3 tries in a row brought no newer checkpoint" in capfd.readouterr().err
 
@@ -212,10 +213,8 @@ def unbroken(text, tmp_path_factory):
   return final(workdir)
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize("processes", [pytest.param(1, marks=SLOW), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_with_a_killed_process_comes_to_the_same(text, tmp_path, unbroken, processes):
   workdir = tmp_path / "run"
   process = run(text, workdir, processes)
@@ -234,7 +233,7 @@ def test_a_run_with_a_killed_process_comes_to_the_same(text, tmp_path, unbroken,
   assert not any(map(alive, before.values()))
 
 
-@SLOW
+@pytest.mark.slow
 def test_sigterm_stops_all_with_a_checkpoint_and_the_same_command_goes_on(text, tmp_path, unbroken):
   workdir = tmp_path / "run"
   process = run(text, workdir, processes=2)

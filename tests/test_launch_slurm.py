@@ -131,6 +131,7 @@ def test_the_signal_comes_ahead_of_the_limit(cluster):
   cluster.call("scancel", number)
 
 
+@pytest.mark.slow
 def test_a_real_run_is_told_to_stop_requeued_and_resumes(cluster, tmp_path):
   """JAX finds the two processes by itself, from what SLURM tells them."""
   text = tmp_path / "text.txt"

@@ -34,6 +34,7 @@ def compiled(cut):
   return update.compiled_step(update.build(cut, mesh, batch), batch)
 
 
+@pytest.mark.slow
 def test_a_batch_is_cut_until_the_compiled_step_fits():
   whole, cut = (bytes_needed(compiled, experiment(microbatches=n)) for n in (1, 4))
   assert cut < whole / 2

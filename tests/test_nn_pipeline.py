@@ -41,7 +41,11 @@ def value_and_gradients(model, variables, layout=None):
 
 @pytest.mark.parametrize(
   ("stages", "rounds", "waves", "kinds", "remat"),
-  [(4, 1, 2, 1, "full"), (2, 2, 2, 1, "none"), (2, 2, 1, 2, "save_qkv")],
+  [
+    pytest.param(4, 1, 2, 1, "full", marks=pytest.mark.slow),
+    pytest.param(2, 2, 2, 1, "none", marks=pytest.mark.slow),
+    (2, 2, 1, 2, "save_qkv"),
+  ],
 )
 def test_a_pipeline_equals_a_loop(stages, rounds, waves, kinds, remat):
   sharding = Sharding({"stage": stages, "fsdp": -1}, rounds=rounds, waves=waves)

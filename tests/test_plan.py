@@ -9,6 +9,7 @@ import pytest
 from research import data, load, update
 from research.cli import main
 from research.errors import UserError
+from research.experiment import override
 from research.plan import command, compiler, search, targets, topology
 from research.plan.tracing import Tracing, policies, trace
 
@@ -64,7 +65,7 @@ def test_an_unknown_topology_says_which_are_known(text, said):
 
 def test_the_data_is_not_opened(tmp_path):
   missing = data.Text(data.Files(str(tmp_path / "none.txt")), data.HuggingFace("nowhere"), 64)
-  shapes = update.abstract_batch(load.override(experiment(*LLAMA), {"data": missing}))
+  shapes = update.abstract_batch(override(experiment(*LLAMA), {"data": missing}))
   assert shapes["tokens"].shape == (1024, 64) and str(shapes["segments"].dtype) == "int32"
 
 

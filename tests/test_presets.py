@@ -92,7 +92,13 @@ def same(ours, one):
     np.testing.assert_allclose(ours[1][name], array, atol=limit, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize("name", MESHES)
+# What they split, others split as well: hsdp, fsdp_tp, everything, pipelined_ring.
+SLOW = {"dp", "fsdp", "tp", "long_ring", "circular"}
+
+
+@pytest.mark.parametrize(
+  "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MESHES]
+)
 def test_every_mesh_updates_as_one_device(name, on_one_device):
   kind = "modern" if name in ("everything", "fsdp", "context") else "gpt2"
   scanned = {"layers": "scan", "remat": "save_qkv"} if name in ("hsdp", "fsdp_tp") else {}

@@ -92,7 +92,7 @@ def test_batches_add_up_to_the_whole(name):
     np.testing.assert_allclose(x, whole[key], rtol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["tags", "decoder"])
+@pytest.mark.parametrize("name", ["tags", pytest.param("decoder", marks=pytest.mark.slow)])
 def test_eight_devices_match_one(name):
   model, objective = TASKS[name]
   experiment = Experiment(

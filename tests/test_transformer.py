@@ -292,8 +292,8 @@ def updated(model, layout, microbatches=1):
   "mesh",
   [
     {"data": 2, "fsdp": 2, "tensor": 2},
-    {"data": 2, "context": 2, "tensor": 2},
-    {"stage": 2, "data": 4},
+    pytest.param({"data": 2, "context": 2, "tensor": 2}, marks=pytest.mark.slow),
+    pytest.param({"stage": 2, "data": 4}, marks=pytest.mark.slow),
   ],
   ids=lambda mesh: "_".join(mesh),
 )

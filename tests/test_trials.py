@@ -105,6 +105,7 @@ def test_trials_are_what_they_are_by_themselves(base, tmp_path):
   assert low > high + 1
 
 
+@pytest.mark.slow
 def test_trials_and_rows_share_eight_devices(base, tmp_path):
   """Over trial=2 x data=2 x fsdp=2 two trials are those of one device."""
   mesh = Sharding({"trial": 2, "data": 2, "fsdp": 2})

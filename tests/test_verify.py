@@ -51,7 +51,8 @@ exhaustive = pytest.mark.skipif(
   "RESEARCH_EXHAUSTIVE" not in os.environ,
   reason="half an hour: set RESEARCH_EXHAUSTIVE=1 after changes to what is verified or verifies",
 )
-SLOW = {"devices", "placement", "resume", "decoding", "remat"}
+SLOW = {"devices", "placement", "resume", "decoding", "remat"}  # checks
+LIKE = {"narrow_sum", "unscaled_dropout", "dropout_in_evaluation"}  # faults
 
 
 def checked(*words, only=(), target=PLANTED, meshes=()):
@@ -64,7 +65,9 @@ def checked(*words, only=(), target=PLANTED, meshes=()):
 @pytest.mark.parametrize(
   ("fault", "check", "told"),
   [
-    pytest.param(fault, *found, id=fault, marks=[pytest.mark.slow] * (found[0] in SLOW))
+    pytest.param(
+      fault, *found, id=fault, marks=[pytest.mark.slow] * (found[0] in SLOW or fault in LIKE)
+    )
     for fault, found in FAULTS.items()
   ],
 )
