@@ -10,7 +10,10 @@ emoji with the names and keywords of Unicode's CLDR: a picture's first caption i
 all of its keywords, and these are captions by themselves as well. What a column "split" calls
 "test" is held out; of emoji, those that differ in the tone of a skin are left out.
 
-Expect: not measured yet.
+Expect, of 176 emoji never seen, 600 updates, three seeds: the right caption is among the first ten
+for 0.46, 0.41 and 0.42 (0.057 by chance, ridge regression on bags of words 0.358); two minutes each
+on two cores without AVX-512. Crops and colours were chosen on a tenth of the training pictures, on
+which more updates do not help.
 """
 
 from research import Experiment, Retrieval, data, models, objectives, optim
@@ -30,12 +33,12 @@ def experiment(
   width=128,
   depth=4,
   text_depth=1,
-  steps=900,
+  steps=600,
   batch=128,
   peak=1e-3,
   vocab_size=1_500,
-  crop=0.6,
-  colour=0.2,
+  crop=0.35,
+  colour=0.4,
 ):
   return Experiment(
     name="clip_pairs",
