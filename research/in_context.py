@@ -18,7 +18,7 @@ from jax import Array
 
 from research.data.problems import Problem, Problems
 from research.errors import UserError
-from research.generate.language import power_of_two
+from research.generate.language import power_of_two, replicated
 from research.metrics import Mean, Metrics, Sample
 from research.nn.cross_entropy import unembed
 
@@ -113,10 +113,10 @@ def _answers(
   """Of every text: nats of each token of its answer, and whether all of them were the likeliest."""
   length = min(power_of_two(max(len(text.tokens) for text in texts)), model.max_length)
   room = power_of_two(max(text.answer for text in texts), least=1)
-  nats, exact = [], []
+  nats, exact, shared = [], [], replicated(params)
   for first in range(0, len(texts), rows):
     some = texts[first : first + rows]
-    found = jax.device_get(_score(model, params, _batch(some, rows, length, room)))
+    found = jax.device_get(_score(model, shared, params, _batch(some, rows, length, room)))
     nats += [row[: text.answer] for row, text in zip(found[0], some)]
     exact += [row[: text.answer].all() for row, text in zip(found[1], some)]
     if stopping():
@@ -136,9 +136,11 @@ def _batch(texts: Sequence[Text], rows: int, length: int, room: int) -> dict[str
   return batch
 
 
-@partial(jax.jit, static_argnums=0)
-def _score(model: Any, params: Any, batch: dict[str, Array]) -> tuple[Array, Array]:
-  return model.apply({"params": params}, batch, method=_scored)
+@partial(jax.jit, static_argnums=(0, 1))
+def _score(model: Any, shared: Any, params: Any, batch: dict[str, Array]) -> tuple[Array, Array]:
+  """As of `_scored`; `shared` is where every process can read it."""
+  found = model.apply({"params": params}, batch, method=_scored)
+  return found if shared is None else jax.lax.with_sharding_constraint(found, shared)
 
 
 def _scored(model: Any, batch: dict[str, Array]) -> tuple[Array, Array]:

@@ -20,8 +20,10 @@ from research.data import ByHash, Bytes, Labelled, Labels
 from research.data.clean import digest
 from research.data.splits import HELDOUT, TRAIN
 from research.data.task_rows import Record, Records
+from research.generate.language import replicated
 from research.matching.probes import check_strength, logistic
 from research.metrics import Metrics, Sample
+from research.nn.pooling import mean_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,18 +95,17 @@ class TextProbe:
     for first in range(0, count, self.rows):
       some = [batch[key][first : first + self.rows] for key in ("tokens", "segments")]
       full = [np.pad(x, [(0, self.rows - len(x)), (0, 0)]) for x in some]
-      states.append(jax.device_get(_mean_state(model, params, *full)))
+      states.append(jax.device_get(_mean_state(model, replicated(params), params, *full)))
       if stopping():
         return None
     return np.concatenate(states)[:count]
 
 
-@partial(jax.jit, static_argnums=0)
-def _mean_state(model: Any, params: Any, tokens_BL: Array, segments_BL: Array) -> Array:
-  """(B, D) float32, over what is no padding."""
+@partial(jax.jit, static_argnums=(0, 1))
+def _mean_state(model: Any, shared: Any, params: Any, tokens_BL: Array, segments_BL: Array):
+  """(B, D) float32, over what is no padding; `shared` is where every process can read it."""
   # A decoder takes segments for documents of their own, and a pair of texts is one.
   segments_BL = segments_BL if hasattr(model, "segment_types") else jnp.minimum(segments_BL, 1)
   x_BLD = model.apply({"params": params}, tokens_BL, segments_BL, method="encode")
-  here_BL = (segments_BL > 0).astype(jnp.float32)
-  total_BD = jnp.einsum("BLD,BL->BD", x_BLD.astype(jnp.float32), here_BL)
-  return total_BD / jnp.maximum(here_BL.sum(axis=1, keepdims=True), 1)
+  mean_BD = mean_state(x_BLD, segments_BL)
+  return mean_BD if shared is None else jax.lax.with_sharding_constraint(mean_BD, shared)

@@ -17,6 +17,7 @@ Expect: not measured yet.
 """
 
 import dataclasses
+import functools
 
 import bert_tasks
 
@@ -55,66 +56,57 @@ def smoke():
   return next(arms(base, {"whole_words": hidden}, seeds=1))
 
 
-def _says(name, paper, where, sentence, better, worse, numbers=(), unit=""):
-  return Claim(
-    name,
-    paper=paper,
-    where=where,
-    sentence=sentence,
-    better=better,
-    worse=worse,
-    metric="probe.accuracy",
-    lower=False,
-    numbers=numbers,
-    unit=unit,
-  )
-
+_says = functools.partial(
+  Claim,
+  metric="probe.accuracy",
+  lower=False,
+)
 
 CLAIMS = (
   _says(
     "kept_tokens",
-    "Devlin et al., 2018",
-    "table 8, feature-based NER",
     "Always masking is worse than masking 80 % where states are used as they are.",
     "base",
     "all_masked",
     (0.949, 0.940),
-    "F1 on CoNLL-2003",
+    paper="Devlin et al., 2018",
+    where="table 8, feature-based NER",
+    unit="F1 on CoNLL-2003",
   ),
   _says(
     "no_masks",
-    "Devlin et al., 2018",
-    "table 8, MNLI",
     "Random tokens alone, without any mask, are worse.",
     "base",
     "all_random",
     (0.842, 0.836),
-    "accuracy on MNLI, fine-tuned",
+    paper="Devlin et al., 2018",
+    where="table 8, MNLI",
+    unit="accuracy on MNLI, fine-tuned",
   ),
   _says(
     "whole_words",
-    "Devlin et al., 2019 (google-research/bert)",
-    "README, large models, May 2019",
     "Hiding whole words is better than hiding pieces.",
     "whole_words",
     "base",
     (92.8, 91.0),
-    "F1 on SQuAD 1.1, BERT large",
+    paper="Devlin et al., 2019 (google-research/bert)",
+    where="README, large models, May 2019",
+    unit="F1 on SQuAD 1.1, BERT large",
   ),
   _says(
     "more_is_better",
-    "Wettig et al., 2023",
-    "section 3, figure 1",
     "Hiding 40 % is at least as good as 15 %, for large models.",
     "rate_40",
     "base",
+    paper="Wettig et al., 2023",
+    where="section 3, figure 1",
   ),
   _says(
     "too_little",
-    "Wettig et al., 2023",
-    "section 3, figure 1",
     "Hiding only 5 % is worse than 15 %.",
     "base",
     "rate_5",
+    paper="Wettig et al., 2023",
+    where="section 3, figure 1",
   ),
 )

@@ -19,6 +19,7 @@ Expect: not measured yet. The paper's MNLI-m: 84.4 %, 83.9 %, 82.1 %, fine-tuned
 """
 
 import dataclasses
+import functools
 
 import bert
 import classification
@@ -148,20 +149,14 @@ def _leftward(encoder):
   )
 
 
-def _says(name, sentence, better, worse, numbers):
-  return Claim(
-    name,
-    paper="Devlin et al., 2018",
-    where="table 5",
-    sentence=sentence,
-    better=better,
-    worse=worse,
-    metric="probe.accuracy",
-    lower=False,
-    numbers=numbers,
-    unit="accuracy on MNLI-m, fine-tuned",
-  )
-
+_says = functools.partial(
+  Claim,
+  paper="Devlin et al., 2018",
+  where="table 5",
+  metric="probe.accuracy",
+  lower=False,
+  unit="accuracy on MNLI-m, fine-tuned",
+)
 
 CLAIMS = (
   _says("next_sentence", "The next sentence helps.", BOTH, WORDS, (0.844, 0.839)),

@@ -17,6 +17,7 @@ Expect: not measured yet.
 """
 
 import dataclasses
+import functools
 
 import clip_objectives
 import lit
@@ -56,18 +57,13 @@ def smoke():
   return next(arms(clip_objectives.tiny("clip_lit"), {"locked": LOCKED}, seeds=1))
 
 
-def _better(name, sentence, better, worse):
-  return Claim(
-    name,
-    paper="Zhai et al., 2022",
-    where="section 5",
-    sentence=sentence,
-    better=better,
-    worse=worse,
-    metric="retrieval.image_to_text_at_1",
-    lower=False,
-  )
-
+_better = functools.partial(
+  Claim,
+  paper="Zhai et al., 2022",
+  where="section 5",
+  metric="retrieval.image_to_text_at_1",
+  lower=False,
+)
 
 CLAIMS = (
   _better("locked", "A locked tower is better than one that goes on.", "locked", "unlocked"),

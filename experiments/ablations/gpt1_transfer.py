@@ -22,6 +22,7 @@ loss 81.1 %.
 """
 
 import dataclasses
+import functools
 
 import classification
 import gpt1
@@ -113,20 +114,14 @@ def _first(layers, depth, start):
   return InitFrom(start, parts=(("body/", ""),), new=new)
 
 
-def _says(name, sentence, better, worse, numbers):
-  return Claim(
-    name,
-    paper="Radford et al., 2018",
-    where="table 5",
-    sentence=sentence,
-    better=better,
-    worse=worse,
-    metric="heldout.accuracy",
-    lower=False,
-    numbers=numbers,
-    unit="accuracy on MNLI",
-  )
-
+_says = functools.partial(
+  Claim,
+  paper="Radford et al., 2018",
+  where="table 5",
+  metric="heldout.accuracy",
+  lower=False,
+  unit="accuracy on MNLI",
+)
 
 CLAIMS = (
   _says(

@@ -18,18 +18,20 @@ class Claim:
   It is reproduced when the whole interval of the paired differences is on the paper's side, and
   not reproduced when all of it is on the other side, or below `least`: then an effect that would
   bear the paper out can be excluded. An interval around zero that still has room for one decides
-  nothing; more seeds or longer runs would.
+  nothing; more seeds or longer runs would. What the claims of a file share, it says once:
+
+    says = functools.partial(Claim, paper="Xiong et al., 2020", where="figure 2", metric="dev.loss")
 
   Attributes:
     name: a word for it, unique in its file.
-    paper: authors and year.
-    where: table, figure or section.
     sentence: what the paper says, in our words.
     better, worse: names of arms.
+    numbers: the paper's figures, (better, worse), or nothing.
+    paper: authors and year.
+    where: table, figure or section.
     metric: "<eval>.<value>", as evaluations write it ("heldout.loss").
     seeds: that both arms must have finished; more are used where there are more.
     lower: whether less of the metric is better.
-    numbers: the paper's figures, (better, worse), or nothing.
     unit: of the paper's figures where it is not the metric's own ("BLEU" beside a loss): they are
       then shown, and not compared, and may be better where they are larger.
     least: the smallest effect that would bear the paper out, in the metric's unit. Left out, it is
@@ -37,16 +39,16 @@ class Claim:
   """
 
   name: str
-  _: dataclasses.KW_ONLY
-  paper: str
-  where: str
   sentence: str
   better: str
   worse: str
+  numbers: tuple[float, ...] = ()
+  _: dataclasses.KW_ONLY
+  paper: str
+  where: str
   metric: str
   seeds: int = 3
   lower: bool = True
-  numbers: tuple[float, ...] = ()
   unit: str = ""
   least: float | None = None
 

@@ -11,6 +11,7 @@ from jax import Array
 from research.models.bert import STANDARD_DEVIATION
 from research.models.checks import one_of, positive
 from research.nn.layers import Dropout, project
+from research.nn.pooling import mean_state
 
 POOLINGS = ("first", "mean")
 
@@ -40,7 +41,10 @@ class Classifier(nn.Module):
   def __call__(self, tokens_BL: Array, segments_BL: Array | None = None) -> Array:
     """Float32 logits of the labels, (B, C)."""
     x_BLD = self.body.encode(tokens_BL, segments_BL)
-    pooled_BE = self.body.pool(x_BLD) if self.pooling == "first" else _mean(x_BLD, segments_BL)
+    if self.pooling == "first":
+      pooled_BE = self.body.pool(x_BLD)
+    else:
+      pooled_BE = mean_state(x_BLD, segments_BL).astype(x_BLD.dtype)
     return self.head(self.drop(pooled_BE)).astype(jnp.float32)
 
   @property
@@ -50,13 +54,3 @@ class Classifier(nn.Module):
   @property
   def max_length(self) -> int:
     return self.body.max_length
-
-
-def _mean(x_BLD: Array, segments_BL: Array | None) -> Array:
-  """Of the states that are no padding, summed in float32; zeros where a row has none."""
-  if segments_BL is None:
-    return jnp.mean(x_BLD, axis=1, dtype=jnp.float32).astype(x_BLD.dtype)
-  here_BL = (segments_BL > 0).astype(jnp.float32)
-  total_BD = jnp.einsum("BLD,BL->BD", x_BLD.astype(jnp.float32), here_BL)
-  count_B1 = jnp.maximum(here_BL.sum(axis=1, keepdims=True), 1)
-  return (total_BD / count_B1).astype(x_BLD.dtype)
