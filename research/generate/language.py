@@ -224,7 +224,7 @@ def logits(model, token_B1: Array, segments_B1: Array, positions_B1: Array) -> A
 
 def replicated(params: Any) -> NamedSharding | None:
   """Where tokens go when the parameters are spread over a mesh: to every process, to be read."""
-  place = getattr(jax.tree.leaves(params)[0], "sharding", None)
+  place = getattr(next(iter(jax.tree.leaves(params)), None), "sharding", None)
   spread = isinstance(place, NamedSharding) and place.mesh.size > 1
   return NamedSharding(place.mesh, PartitionSpec()) if spread else None
 
