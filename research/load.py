@@ -20,7 +20,8 @@ from typing import Any
 
 from research import search, secrets
 from research.errors import RunError, UserError, nearest, reason, shown
-from research.experiment import Experiment, check, override_each
+from research.experiment import Experiment
+from research.overrides import check, override_each
 from research.preflight import parts
 from research.trials import Trials
 

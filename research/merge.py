@@ -11,8 +11,8 @@ from flax.traverse_util import unflatten_dict
 
 from research import checkpoint, disk, record, secrets
 from research.errors import UserError
-from research.experiment import override
 from research.hf.folder import appearing
+from research.overrides import override
 from research.parameters import under
 
 KEPT = ("vocabulary", "labels.json", "hugging_face")  # what others read beside the weights

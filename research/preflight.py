@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from research.errors import RunError, UserError, reason, shown
-from research.experiment import Experiment, check_field, fields
+from research.experiment import Experiment
+from research.overrides import check_field, fields
 
 LARGEST = 2**31 - 1  # steps and sizes are counted in int32 on the devices
 SEEDS = 2**63

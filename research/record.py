@@ -13,7 +13,8 @@ from typing import Any
 
 from research import disk, load, secrets
 from research.errors import UserError, reason
-from research.experiment import BOOKKEEPING, Experiment, restored
+from research.experiment import BOOKKEEPING, Experiment
+from research.overrides import restored
 
 RESULTS = ("metrics.jsonl", "checkpoints", "model.npz")  # a folder without them holds no run yet
 WRITES = ("model", "average")  # the fields on which what a trained model writes depends

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from research import Eval, Experiment, UserError, data, models, objectives, optim
-from research.experiment import override
+from research.overrides import override
 
 
 def tiny(**changes):

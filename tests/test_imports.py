@@ -16,7 +16,7 @@ FLOORS = [
   {"mesh"},
   {"nn", "feed"},
   {"models", "objectives", "data", "optim"},
-  {"lora"},
+  {"lora", "overrides"},
   {"experiment"},
   {"arms", "entry", "search", "trials", "checkpoint", "log", "generate", "skipped"},
   {"evaluate", "scores", "rouge", "answers", "screen", "in_context"},

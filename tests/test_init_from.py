@@ -14,9 +14,9 @@ from research import Eval, Experiment, InitFrom, Sharding, data, optim, train, u
 from research.checkpoint import Checkpoints
 from research.data import vocabulary
 from research.errors import UserError
-from research.experiment import override
 from research.metrics import Mean
 from research.nn.layers import project
+from research.overrides import override
 from research.stacking import unstack
 
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}

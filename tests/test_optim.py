@@ -12,9 +12,9 @@ from flax.traverse_util import unflatten_dict
 
 from research import optim
 from research.errors import UserError
-from research.experiment import override
 from research.optim.groups import names
 from research.optim.muon import COEFFICIENTS, orthogonalize
+from research.overrides import override
 
 D, H, K, F, V, LAYERS = 6, 2, 4, 10, 12, 4
 SHAPES = {

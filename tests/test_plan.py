@@ -9,7 +9,7 @@ import pytest
 from research import data, load, update
 from research.cli import main
 from research.errors import UserError
-from research.experiment import override
+from research.overrides import override
 from research.plan import command, compiler, search, targets, topology
 from research.plan.tracing import Tracing, policies, trace
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from research import Experiment, Sharding, models, objectives, optim, update
-from research.experiment import override
 from research.mesh import PRESETS
+from research.overrides import override
 from research.stacking import unstack
 
 B, L, V = 16, 32, 64

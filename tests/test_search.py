@@ -25,7 +25,7 @@ def file(tmp_path):
     path = tmp_path / "rates.py"
     path.write_text(
       "from research import Search\n"
-      "from research.experiment import override\n"
+      "from research.overrides import override\n"
       "from tests.tiny_experiment import experiment as tiny\n\n"
       f"SEARCH = Search(metric='heldout.loss', {search})\n\n"
       "def search(trial):\n"

@@ -11,7 +11,7 @@ import pytest
 
 from research import Eval, Experiment, Sharding, data, models, objectives, optim, train, update
 from research.errors import NumericsError, UserError
-from research.experiment import override
+from research.overrides import override
 from research.stacking import unstack
 
 

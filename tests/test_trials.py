@@ -11,7 +11,7 @@ import pytest
 
 from research import Eval, Experiment, Sharding, Trials, cli, data, entry, load, optim, train
 from research.errors import NumericsError, UserError
-from research.experiment import override
+from research.overrides import override
 from research.stacking import unstack
 from tests.small_model import Small, next_token
 

@@ -20,9 +20,10 @@ import jax
 from flax import linen as nn
 
 from research import flops, sharding, update
-from research.experiment import Experiment, override
+from research.experiment import Experiment
 from research.nn import platform
 from research.nn.stack import REMAT
+from research.overrides import override
 from research.plan import collectives
 from research.plan.trace import Buffer, Trace
 from research.plan.traffic import Traffic

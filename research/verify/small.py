@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from research.errors import UserError
-from research.experiment import Experiment, fields, override
+from research.experiment import Experiment
+from research.overrides import fields, override
 
 WIDTH, HEADS, LENGTH, WORDS = 64, 4, 32, 512
 ROWS, STEPS, TEXT_BYTES = 16, 12, 200_000

@@ -15,8 +15,9 @@ import optax
 
 from research import metrics, update
 from research.data import pipeline
-from research.experiment import Experiment, override
+from research.experiment import Experiment
 from research.mesh import PRESETS, Sharding
+from research.overrides import override
 from research.stacking import names, unstack
 from research.verify.rows import DoesNotApply, furthest
 from research.verify.small import bare, found, small, walk

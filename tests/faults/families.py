@@ -10,7 +10,7 @@ import dataclasses
 from pathlib import Path
 
 from research import Eval, Experiment, Guard, data, models, objectives, optim
-from research.experiment import override
+from research.overrides import override
 from tests.faults import stops, tiny_clip
 
 STEPS = 20

@@ -14,7 +14,7 @@ import numpy as np
 
 from research import Experiment, Guard, optim
 from research.data import pipeline
-from research.experiment import override
+from research.overrides import override
 from research.retention import Keep
 from tests import tiny_experiment
 
