@@ -18,7 +18,7 @@ import pytest
 from launch import cli as launch_cli
 from research import UserError, entry, load, lock
 from research.ledger import Ledger, conditions
-from research.sweep import clusters, command, display, dry_run, row, runner
+from research.sweep import clusters, command, display, dry_run, processes, row, runner
 from research.sweep.shares import shares
 
 FILE = Path(__file__).parent / "counted_runs.py"
@@ -35,7 +35,7 @@ def here(tmp_path):
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
   monkeypatch.setattr(runner, "LONGEST", 0.05)
-  monkeypatch.setattr(runner, "TURN", 0.05)
+  monkeypatch.setattr(processes, "TURN", 0.05)
   monkeypatch.setattr(runner, "HELD_SECONDS", 0.05)
 
 

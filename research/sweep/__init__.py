@@ -1,10 +1,10 @@
 """Many experiments of one file, each in a process of its own, as many at once as the machine bears.
 
 shares     the machine, cut into equal parts: cores and GPUs
-processes  where they come from: a server that has imported everything and computed nothing
-preloaded  what it has imported
+processes  started, as forks of a server that has computed nothing; stopped; cleared away
+preloaded  what that server has imported
 worker     what each of them does
-runner     starts them, starts them again, stops them
+runner     what is started, and started again where it died
 row        how a run of a sweep stands
 display    that, on a screen or in a file
 probe      three steps of an experiment, to know what it costs

@@ -83,7 +83,7 @@ class Display:
     self._rows, self._workers, self._stream = rows, workers, stream
     self._began = self._looked = time.monotonic()
     self._paces: dict[str, Pace] = {}
-    self._stopping = False
+    self._stopping = 0
     self._terminal = stream.isatty()
     self._live = None
     if self._terminal:
@@ -103,10 +103,11 @@ class Display:
       about = f": {row.how()}; it is started again"
     self._say(f"{row.name} {'in use' if row.state == HELD else row.state}{about}")
 
-  def stopping(self) -> None:
-    """All processes were asked to stop."""
-    self._say("once more, and they end at once" if self._stopping else "stopping: all save")
-    self._stopping = True
+  def stopping(self, times: int) -> None:
+    """All processes were asked to stop so often."""
+    if times > self._stopping:
+      self._say("once more, and they end at once" if self._stopping else "stopping: all save")
+      self._stopping = times
 
   def update(self) -> None:
     """Looks at what runs, when the last look is long enough ago."""

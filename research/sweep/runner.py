@@ -8,14 +8,10 @@ So it makes no difference when and how often a runner is killed, or how many the
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import multiprocessing.connection
-import os
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from research import entry, lock, record
@@ -23,17 +19,16 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.ledger import Ledger
 from research.load import Recipe
-from research.sweep import processes, row, worker
+from research.sweep import row
 from research.sweep.display import Display, display
+from research.sweep.processes import Process, Processes
 from research.sweep.row import FINAL, HELD, WAITING, Row, Swept
-from research.sweep.shares import Share, shares
+from research.sweep.shares import shares
 from research.sweep.worker import Task
 
 TRIES = 3  # in a row that may bring no newer checkpoint, before a run counts as failed
-TURN = 0.5  # seconds between two looks at what runs
 HELD_SECONDS = 1.0  # between two looks at whether another process is done with a run
 LONGEST = 60.0  # seconds before another try
-UNKNOWN = 255  # the exit code where the server was killed, whose forks go on
 
 
 def sweep(
@@ -74,37 +69,24 @@ def sweep(
     return Swept(tuple(rows), stopped=False)
   parts = shares(workers, todo)
   by_name = {experiment.name: experiment for experiment in experiments}
-  with Ledger(workdir) as ledger, display(rows, len(parts)) as shown:
-    return _Runner(recipe, by_name, rows, parts, ledger, shown).run()
+  with Ledger(workdir) as ledger, display(rows, len(parts)) as shown, Processes(parts) as begun:
+    return _Runner(recipe, by_name, rows, begun, ledger, shown).run()
 
 
-@dataclasses.dataclass
-class _Process:
-  row: Row
-  share: Share
-  process: multiprocessing.Process
-
-
+@dataclasses.dataclass(frozen=True)
 class _Runner:
-  def __init__(
-    self,
-    recipe: Recipe,
-    experiments: dict[str, Experiment],
-    rows: list[Row],
-    parts: list[Share],
-    ledger: Ledger,
-    shown: Display,
-  ):
-    self.recipe, self.experiments, self.rows = recipe, experiments, rows
-    self.ledger, self.shown = ledger, shown
-    self.free, self.running = list(parts), []
-    self.context = processes.context()
+  recipe: Recipe
+  experiments: dict[str, Experiment]
+  rows: list[Row]
+  processes: Processes
+  ledger: Ledger
+  shown: Display
 
   def run(self) -> Swept:
     try:
       self._until_all_have_ended()
-    except BaseException:  # a mistake of ours leaves no run behind that nobody looks after
-      self._pass_on()
+    except BaseException:
+      self.shown.stopping(self.processes.stopping + 1)
       raise
     for each in self.rows:
       if each.open:
@@ -113,23 +95,18 @@ class _Runner:
     return Swept(tuple(self.rows), stopped)
 
   def _until_all_have_ended(self) -> None:
-    heard = 0
-    with _signals() as signals:
-      while self.running or (not heard and any(each.open for each in self.rows)):
-        if len(signals) > heard:
-          heard = len(signals)
-          self._pass_on()
-        if not heard:
-          self._start()
-        self.shown.update()
-        multiprocessing.connection.wait([r.process.sentinel for r in self.running], TURN)
-        for ended in [r for r in self.running if r.process.exitcode is not None]:
-          self._ended(ended, stopping=bool(signals))
+    processes = self.processes
+    while processes.running or (not processes.stopping and any(each.open for each in self.rows)):
+      self._start()
+      self.shown.update()
+      for ended in processes.ended():
+        self._ended(ended)
+      self.shown.stopping(processes.stopping)
 
   def _start(self) -> None:
     """Starts what can be started, the first of the file first."""
     for each in self.rows:
-      if not self.free:
+      if self.processes.stopping or not self.processes.free:
         return
       if each.open and time.monotonic() >= each.not_before:
         self._start_one(each)
@@ -143,39 +120,16 @@ class _Runner:
       self._hold(each, who)
       return
     each.newest = each.checkpoint()
-    each.workdir.mkdir(parents=True, exist_ok=True)
-    task = Task(self.recipe, each.name, each.workdir)
-    share = self.free.pop(0)
-    process = self.context.Process(target=worker.work, args=(task, share))
-    try:
-      process.start()
-    except (OSError, EOFError):  # the server was killed; the next start starts another one
-      self.free.insert(0, share)
-      each.not_before = time.monotonic() + TURN
-      return
-    each.state, each.error = entry.RUNNING, ""
-    self.running.append(_Process(each, share, process))
-    self.shown.tell(each)
+    if self.processes.start(Task(self.recipe, each.name, each.workdir), each):
+      each.state, each.error = entry.RUNNING, ""
+      self.shown.tell(each)
 
-  def _pass_on(self) -> None:
-    """Has all processes stop. Each gets one signal for each that came: the second ends it."""
-    for each in self.running:
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(each.process.pid, signal.SIGTERM)
-    self.shown.stopping()
-
-  def _ended(self, ended: _Process, *, stopping: bool) -> None:
-    self.running.remove(ended)
-    self.free.append(ended.share)
-    each, code, pid = ended.row, ended.process.exitcode, ended.process.pid
-    ended.process.close()
-    if code != UNKNOWN:
-      with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)  # what it left behind
+  def _ended(self, ended: Process) -> None:
+    each, code = ended.of, ended.code
     each.code = code if code >= 0 else 128 - code
     if each.code == 0 or each.done_before():
       each.state, each.fresh = entry.DONE, True
-    elif stopping and each.code not in FINAL:
+    elif self.processes.stopping and each.code not in FINAL:
       each.state = entry.STOPPED
     elif who := lock.holder(each.workdir):
       self._hold(each, who)
@@ -222,18 +176,3 @@ class _Runner:
       each.error = ""
     self.ledger.take(each.workdir)
     self.shown.tell(each)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-  """The SIGTERMs and SIGINTs that came; inside, they do nothing else."""
-  came: list[int] = []
-  before = {}
-  if threading.current_thread() is threading.main_thread():  # no other may set handlers
-    for number in (signal.SIGTERM, signal.SIGINT):
-      before[number] = signal.signal(number, lambda number, _: came.append(number))
-  try:
-    yield came
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)

@@ -6,15 +6,11 @@ on one search, on one machine or on many, and each may be killed at any time.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import multiprocessing.connection
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +19,13 @@ from research.errors import NumericsError, UserError
 from research.ledger import Ledger
 from research.load import Recipe
 from research.log import lines
-from research.preemption import interruptions
 from research.search import Search
-from research.sweep import processes, worker
-from research.sweep.shares import Share, shares
+from research.sweep import worker
+from research.sweep.processes import Process, Processes
+from research.sweep.shares import shares
 from research.sweep.study import Held, State, Study
 from research.sweep.worker import STOPPED, Task
 
-TURN = 0.5  # seconds between two looks at what runs
 FIRST = 3  # trials that may fail before any succeeds
 PRUNED = "pruned"  # the state of a run that a search has ended; PRUNED.json says why
 
@@ -58,73 +53,56 @@ def search(
     UserError: the file, the storage or the folder cannot be used; the first trials all fail.
   """
   study = Study(wanted, recipe, workdir, trials, storage)
-  with interruptions() as stopping, Ledger(workdir) as ledger:
-    _Runner(study, ledger, shares(workers, study.trials), stopping).run()
+  with Ledger(workdir) as ledger, Processes(shares(workers, study.trials)) as processes:
+    _Runner(study, ledger, processes).run()
   show(study)
   left = any(x.state == State.RUNNING for x in study.all())
-  return STOPPED if left or stopping() else 0
+  return STOPPED if left or processes.stopping else 0
 
 
 @dataclasses.dataclass
-class _Process:
+class _Run:
   held: Held
-  share: Share
-  process: multiprocessing.Process
-  step: int = 0
+  step: int = 0  # that was reported last
   pruned: bool = False
-  asked: bool = False  # to stop; a second signal would end it at once
 
 
+@dataclasses.dataclass(frozen=True)
 class _Runner:
-  def __init__(
-    self, study: Study, ledger: Ledger, parts: list[Share], stopping: Callable[[], bool]
-  ):
-    self.study, self.ledger, self.stopping = study, ledger, stopping
-    self.free, self.running = list(parts), []
-    self.context = processes.context()
+  study: Study
+  ledger: Ledger
+  processes: Processes
 
   def run(self) -> None:
-    try:
-      while True:
-        if not self.stopping():
-          self._start()
-        if not self.running:
-          return
-        multiprocessing.connection.wait([each.process.sentinel for each in self.running], TURN)
-        for each in list(self.running):
-          if each.process.exitcode is None:
-            self._look(each)
-          else:
-            self._ended(each)
-    finally:
-      for each in self.running:
-        each.process.terminate()
+    self._start()
+    while self.processes.running:
+      for ended in self.processes.ended():
+        self._ended(ended)
+      for process in self.processes.running:
+        self._look(process)
+      self._start()
 
   def _start(self) -> None:
-    while self.free and (held := self.study.take()) is not None:
-      held.workdir.mkdir(parents=True, exist_ok=True)
+    while not self.processes.stopping and self.processes.free and (held := self.study.take()):
       task = Task(held.recipe, held.experiment.name, held.workdir)
-      share = self.free.pop()
-      process = self.context.Process(target=worker.work, args=(task, share))
-      process.start()
-      self.running.append(_Process(held, share, process))
+      if not self.processes.start(task, _Run(held)):
+        held.stopped()
+        held.release()
 
-  def _look(self, each: _Process) -> None:
+  def _look(self, process: Process) -> None:
     """Reports what is new, and ends a run that is not worth going on with."""
+    each = process.of
     each.held.alive()
     for step, value in evaluations(each.held.workdir, self.study.search):
       if step > each.step:
         each.step = step
         each.pruned |= each.held.report(step, value) and step < each.held.experiment.steps
-    if (each.pruned or self.stopping()) and not each.asked:
-      each.asked = True
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(each.process.pid, signal.SIGTERM)
+    if each.pruned:
+      process.stop()
 
-  def _ended(self, each: _Process) -> None:
-    self.running.remove(each)
-    self.free.append(each.share)
-    held, study, code = each.held, self.study, each.process.exitcode
+  def _ended(self, ended: Process) -> None:
+    each, code = ended.of, ended.code
+    held, study = each.held, self.study
     self._report_rest(each)
     value = dict(evaluations(held.workdir, study.search)).get(held.experiment.steps, math.nan)
     if code == 0 and math.isfinite(value):
@@ -141,7 +119,7 @@ class _Runner:
       what = f"measured no {study.search.metric}" if code == 0 else f"failed ({code})"
       said = f"{what}; see {held.workdir / worker.OUTPUT}"
       study.failed(held)
-    elif self.stopping():
+    elif self.processes.stopping:
       said = ""
       held.stopped()
     else:  # it died: whoever looks next goes on with it
@@ -153,7 +131,7 @@ class _Runner:
       self.ledger.take(held.workdir)
     self._check()
 
-  def _report_rest(self, each: _Process) -> None:
+  def _report_rest(self, each: _Run) -> None:
     for step, value in evaluations(each.held.workdir, self.study.search):
       if step > each.step:
         each.held.report(step, value)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import math
-import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +49,7 @@ class Held:
   experiment: Experiment
   workdir: Path
   _trial: Any
-  _lock: int
+  _lock: FileIO
   _beaten: float = -math.inf
 
   def report(self, step: int, value: float) -> bool:
@@ -72,7 +70,7 @@ class Held:
     self._trial.set_user_attr("idle", -1)
 
   def release(self) -> None:
-    os.close(self._lock)
+    self._lock.close()
 
 
 class Study:
@@ -113,7 +111,7 @@ class Study:
     try:
       (workdir / LOCKS).mkdir(parents=True, exist_ok=True)
       self._storage = choosing.storage(workdir, storage)
-      with self._alone():
+      with self._turn():
         study = self._study(0)
         before = study.user_attrs.get("search", what)
         study.set_user_attr("search", before)
@@ -131,7 +129,7 @@ class Study:
     Raises:
       UserError: the function fails, or does not return one experiment.
     """
-    with self._alone():
+    with self._turn():
       known = self._study(0).get_trials(deepcopy=False)
       for frozen in known:
         if frozen.state == State.RUNNING and (held := self._taken_up(frozen)):
@@ -145,7 +143,7 @@ class Study:
         return None
       if trial.number > len(known):  # what is drawn for it hangs on its number alone
         trial = optuna.trial.Trial(self._study(trial.number), trial._trial_id)
-      return self._held(trial, _locked(self._lock(trial.number), fcntl.LOCK_EX))
+      return self._held(trial, lock.take(self._lock(trial.number)))
 
   def done(self, held: Held, value: float) -> None:
     """Its run is complete and came to `value`."""
@@ -178,29 +176,29 @@ class Study:
     elsewhere = told.get("host", socket.gethostname()) != socket.gethostname()
     if elsewhere and time.time() - told.get("alive", 0.0) < SILENT:
       return None
-    if lock.holder(workdir) or (held := _locked(self._lock(frozen.number))) is None:
+    if lock.holder(workdir) or (held := lock.take(self._lock(frozen.number), lock.NOW)) is None:
       return None
     if self._storage.get_trial(frozen._trial_id).state != State.RUNNING:  # it was told meanwhile
-      os.close(held)
+      held.close()
       return None
     trial = optuna.trial.Trial(self._study(frozen.number), frozen._trial_id)
     newest = max(Steps(workdir / "checkpoints", Keep()).all(), default=0)
     idle = 0 if newest > told.get("newest", 0) else told.get("idle", 0) + 1
     if idle >= TRIES:
       self._tell(frozen.number, State.FAIL)
-      os.close(held)
+      held.close()
       return None
     for name, value in {"newest": newest, "idle": idle}.items():
       trial.set_user_attr(name, value)
     return self._held(trial, held)
 
-  def _held(self, trial: Any, held: int) -> Held:
+  def _held(self, trial: Any, held: FileIO) -> Held:
     """Has the function choose, where it has not, and make the experiment."""
     try:
       experiment = self._made(trial)
     except RunError:
       self._tell(trial.number, State.FAIL)
-      os.close(held)
+      held.close()
       raise
     for name, value in {"host": socket.gethostname(), "name": experiment.name}.items():
       trial.set_user_attr(name, value)
@@ -238,24 +236,6 @@ class Study:
   def _lock(self, number: int) -> Path:
     return self.workdir / LOCKS / f"{number}.lock"
 
-  @contextlib.contextmanager
-  def _alone(self) -> Iterator[None]:
+  def _turn(self) -> FileIO:
     """Trials are chosen one after another, each knowing of those before it."""
-    held = _locked(self.workdir / LOCKS / "lock", fcntl.LOCK_EX)
-    try:
-      yield
-    finally:
-      os.close(held)
-
-
-def _locked(path: Path, kind: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int | None:
-  """A lock that the system takes back when this process ends, None where somebody has it."""
-  held = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-  try:
-    fcntl.flock(held, kind)
-  except BlockingIOError:
-    os.close(held)
-    return None
-  except OSError:  # a file system without locks: signs of life are all there is
-    pass
-  return held
+    return lock.take(self.workdir / LOCKS / "lock")
