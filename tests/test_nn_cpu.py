@@ -18,6 +18,9 @@ from research.nn.transformer import ACTIVATIONS, _activate
 from research.sharding import Layout, use
 
 COMPILED = pytest.mark.skipif(not native.available(), reason="no AVX-512 with bfloat16, or no g++")
+MATRICES = pytest.mark.skipif(
+  not (native.available() and native.matrix_tiles()), reason="no matrix instructions (AMX)"
+)
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
 
@@ -193,6 +196,47 @@ def test_few_rows_times_a_weight_in_the_kernel(M, N, K, transposed, dtype):
   y = jax.jit(native.vectors, static_argnames="transposed")(x, w, transposed=transposed)
   exact = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w, np.float64)
   np.testing.assert_allclose(y, exact, atol=2e-6 * np.abs(exact).max())
+
+
+@MATRICES
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("lies", list(itertools.product([False, True], repeat=2)))
+@pytest.mark.parametrize(
+  ("M", "K", "N"), [(64, 64, 64), (33, 31, 17), (16, 5_000, 40), (100, 384, 70), (700, 33, 1)]
+)
+def test_matrices_are_multiplied_whichever_way_they_lie(M, K, N, lies, dtype, biased):
+  a = random(*((K, M) if lies[0] else (M, K)), dtype="bfloat16")
+  b = random(*((N, K) if lies[1] else (K, N)), dtype="bfloat16", seed=1)
+  bias = random(N, seed=2) if biased else None
+  y = native.product(a, b, bias, a_transposed=lies[0], b_transposed=lies[1], dtype=dtype)
+  a, b = (np.asarray(x.T if turned else x, np.float64) for x, turned in zip((a, b), lies))
+  exact = a @ b + (np.asarray(bias, np.float64) if biased else 0.0)
+  assert y.dtype == jnp.dtype(dtype)
+  half_a_digit = 2.0**-8 if dtype == "bfloat16" else 1e-6
+  np.testing.assert_allclose(
+    np.asarray(y, np.float64), exact, atol=half_a_digit * np.abs(exact).max()
+  )
+
+
+@MATRICES
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_layer_of_matrices_has_the_gradients_of_einsum(transposed):
+  equation, shape = ("BLD,VD->BLV", (192, 96)) if transposed else ("BLD,DF->BLF", (96, 192))
+  inputs = [random(2, 40, 96, dtype="bfloat16"), random(*shape, seed=1), random(192, seed=2)]
+
+  def product(*inputs):
+    return contract(equation, *inputs)
+
+  with one_cpu():
+    found = evaluated(product, *inputs)
+    step = jax.jit(jax.value_and_grad(lambda *inputs: product(*inputs).sum(), (0, 1)))
+    assert step.lower(*inputs).as_text().count("research.Product") == 3
+    trials = [jnp.stack([x, x + 1]) for x in inputs]
+    together = jax.jit(jax.vmap(product))(*trials)
+    each = jnp.stack([product(*(x[i] for x in trials)) for i in range(2)])
+  same(found, evaluated(product, *inputs), TOLERANCE["bfloat16"])
+  np.testing.assert_array_equal(np.asarray(together), np.asarray(each))
 
 
 @COMPILED

@@ -7,6 +7,7 @@ bfloat16   a product of bfloat16 with a bfloat16 result is computed in float32, 
            conversions; asked for a float32 result it is a kernel of the processor's own bfloat16
            instructions, twice as fast as float32. `contract` asks so, forward and backward.
 layout     that kernel takes its first operand row by row only, see `transpose`.
+matrices   XLA knows nothing of Intel's matrix instructions: `native/products.cc`.
 fences     without one after each residual, fusions repeat the whole network's sums in each layer.
 attention  `cpu_attention.py`, and `native/attention.cc` where there is a compiler.
 activation `native/activations.cc`: XLA takes four times as long as the memory does.
@@ -118,14 +119,28 @@ def _plan(equation: str) -> _Plan | None:
   return _Plan(inputs, weight, outputs, contracted, columns, transposed)
 
 
-def dot(a_MK: Array, b: Array, *, transposed: bool = False) -> Array:
-  """(M, K) times (K, N), or (N, K) where `transposed`: (M, N) float32.
+def dot(
+  a_MK: Array, b: Array, *, transposed: bool = False, dtype: DTypeLike = jnp.float32
+) -> Array:
+  """(M, K) times (K, N), or (N, K) where `transposed`: (M, N), summed in float32.
 
   The fence keeps its result row by row: layout assignment would hand a transpose that follows
   back to the product, which in bfloat16 has no such kernel and fails when it runs.
   """
+  if native.product_fits(a_MK, b, False, transposed):
+    return native.product(a_MK, b, None, a_transposed=False, b_transposed=transposed, dtype=dtype)
   dimensions = (((1,), (1 if transposed else 0,)), ((), ()))
-  return fence(jax.lax.dot_general(a_MK, b, dimensions, preferred_element_type=jnp.float32))
+  y_MN = jax.lax.dot_general(a_MK, b, dimensions, preferred_element_type=jnp.float32)
+  return fence(y_MN).astype(dtype)
+
+
+def dot_columns(a_KM: Array, b_KN: Array) -> Array:
+  """The columns of one times those of another: (M, N) float32."""
+  if native.product_fits(a_KM, b_KN, True, False):
+    return native.product(
+      a_KM, b_KN, None, a_transposed=True, b_transposed=False, dtype=jnp.float32
+    )
+  return dot(transpose(a_KM), b_KN)
 
 
 def transpose(x_MN: Array) -> Array:
@@ -147,8 +162,10 @@ def transpose(x_MN: Array) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _product(x_MK: Array, w: Array, bias_N: Array | None, transposed: bool, dtype) -> Array:
   w = w.astype(x_MK.dtype)
-  fast = native.vectors_fit(x_MK, w, transposed) and native.available()
-  y_MN = (native.vectors if fast else dot)(x_MK, w, transposed=transposed)
+  few = native.vectors_fit(x_MK, w, transposed) and native.available()
+  if not few and native.product_fits(x_MK, w, False, transposed):
+    return native.product(x_MK, w, bias_N, a_transposed=False, b_transposed=transposed, dtype=dtype)
+  y_MN = (native.vectors if few else dot)(x_MK, w, transposed=transposed)
   return (y_MN if bias_N is None else y_MN + bias_N).astype(dtype)
 
 
@@ -162,15 +179,13 @@ def _product_backward(transposed, dtype, saved, dy_MN):
   x_MK, w, bias_N, like_w = saved
   # Made once: three products read it, and a sum that would make it again for itself.
   dy_MN = fence(dy_MN.astype(x_MK.dtype))
-  dx_MK = dot(dy_MN, w, transposed=not transposed)
-  # Of the two operands and the result, the narrowest is what gets transposed.
-  wide = x_MK.shape[1] > dy_MN.shape[1]
-  if transposed:
-    dw = dot(transpose(dy_MN), x_MK) if wide else transpose(dot(transpose(x_MK), dy_MN))
-  else:
-    dw = transpose(dot(transpose(dy_MN), x_MK)) if wide else dot(transpose(x_MK), dy_MN)
+  dx_MK = dot(dy_MN, w, transposed=not transposed, dtype=x_MK.dtype)
+  first, second = (dy_MN, x_MK) if transposed else (x_MK, dy_MN)
+  # Of the two operands and the result, the narrowest is what gets transposed, where one has to be.
+  turned = first.shape[1] > second.shape[1] and not native.product_fits(first, second, True, False)
+  dw = transpose(dot_columns(second, first)) if turned else dot_columns(first, second)
   dbias_N = None if bias_N is None else sum_rows(dy_MN).astype(bias_N.dtype)
-  return dx_MK.astype(x_MK.dtype), dw.astype(like_w.dtype), dbias_N
+  return dx_MK, dw.astype(like_w.dtype), dbias_N
 
 
 _product.defvjp(_product_forward, _product_backward)

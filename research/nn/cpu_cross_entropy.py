@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from research.nn.cpu import dot, transpose
+from research.nn import native
+from research.nn.cpu import dot, dot_columns, transpose
 
 LOGITS = 2**22  # of one piece: they should stay in the cache; at least as many as the table has
 
@@ -61,15 +62,16 @@ def _forward(smoothing, x_ND, table_VD, bias_V, targets_N, weights_N):
   (N, D), V, dtype = x_ND.shape, table_VD.shape[0], x_ND.dtype
   cast_VD = table_VD.astype(dtype)
   # Of the table's gradient, gᵀ x, transpose what is less: g, or once the result.
-  of_result = N * dtype.itemsize > D * 4
+  matrices = native.product_fits(x_ND, cast_VD, False, True)  # take it either way
+  of_result = N * dtype.itemsize > D * 4 and not matrices
 
   def step(carry, inputs):
     total, dtable, dbias_V = carry
     x_ND, targets_N, weights_N = inputs
     dlogits_NV, loss_N, *measured = _logits(smoothing, x_ND, cast_VD, bias_V, targets_N, weights_N)
-    dx_ND = dot(dlogits_NV, cast_VD).astype(dtype)
+    dx_ND = dot(dlogits_NV, cast_VD, dtype=dtype)
     pair = (x_ND, dlogits_NV) if of_result else (dlogits_NV, x_ND)
-    more = dot(transpose(pair[0]), pair[1])
+    more = dot_columns(*pair)
     if bias_V is not None:
       dbias_V += jnp.sum(dlogits_NV, axis=0, dtype=jnp.float32)
     total += jnp.sum(loss_N * weights_N)

@@ -8,6 +8,7 @@ attention    softmax(q k) v and its gradient without storing scores
 activations  GELU and its like in one pass
 few_queries  attention to a cache, for decoding
 vectors      products of few rows and a weight, for decoding
+products     products of bfloat16 matrices, where the processor has instructions for matrices
 """
 
 from research.nn.native.activations import KINDS as ACTIVATIONS
@@ -17,7 +18,9 @@ from research.nn.native.attention import attention
 from research.nn.native.attention import fits as attention_fits
 from research.nn.native.few_queries import few_queries
 from research.nn.native.few_queries import fits as few_queries_fit
-from research.nn.native.library import available
+from research.nn.native.library import available, matrix_tiles
+from research.nn.native.products import fits as product_fits
+from research.nn.native.products import product
 from research.nn.native.vectors import fits as vectors_fit
 from research.nn.native.vectors import vectors
 
@@ -30,6 +33,9 @@ __all__ = [
   "available",
   "few_queries",
   "few_queries_fit",
+  "matrix_tiles",
+  "product",
+  "product_fits",
   "vectors",
   "vectors_fit",
 ]

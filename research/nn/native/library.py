@@ -43,6 +43,14 @@ def available() -> bool:
   return True
 
 
+@functools.cache
+def matrix_tiles() -> bool:
+  """Whether this process may use the processor's matrix instructions (Intel's AMX)."""
+  asked = ctypes.CDLL(str(_library())).research_matrix_tiles
+  asked.restype = ctypes.c_bool
+  return bool(asked())
+
+
 def target(symbol: str) -> str:
   """The name under which XLA knows a function."""
   return f"research.{symbol}"
