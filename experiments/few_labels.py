@@ -40,7 +40,15 @@ def pretrain(texts, width=256, depth=2, length=40, steps=1_000, vocab_size=6_000
 
 
 def experiment(
-  train, test, labels=2, start="", counts=tuple(UPDATES), seeds=3, length=48, peak=0.005
+  train,
+  test,
+  labels=2,
+  start="",
+  counts=tuple(UPDATES),
+  seeds=3,
+  length=48,
+  peak=0.005,
+  word_dropout=0.2,
 ):
   """Arms `scratch_N` and `pretrained_N`, the latter where there is a run to start from."""
   scores = objectives.LabelScores()
@@ -61,6 +69,8 @@ def experiment(
           heldout=data.LabelledFile(test),
           limit=count,
           draw=seed if count else 0,
+          word_dropout=word_dropout,
+          seed=seed,
         ),
         model=models.Classifier(body.clone(dropout=0.2), labels, dropout=0.2, pooling="mean"),
         objective=objectives.Label(),

@@ -22,7 +22,8 @@ def one_device(monkeypatch):
   monkeypatch.delenv("XLA_FLAGS")  # the workers are processes of their own
 
 
-@pytest.mark.parametrize("kind", ["train", pytest.param("decode", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["train", "decode"])
 def test_each_worker_runs_once_a_round(kind, capsys):
   assert main(["bench", kind, "--size", "tiny", "--rounds", "2"]) == 0
   out = capsys.readouterr().out

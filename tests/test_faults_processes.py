@@ -40,6 +40,7 @@ def test_a_run_killed_once_it_saves_comes_to_the_very_bits_of_an_unbroken_one(
   all_held(killing.killed(gpt, 1, draw, saves.in_a_save, folder, figures, unbroken), tried=1)
 
 
+@pytest.mark.slow  # test_looks.py has signals amid evaluations
 def test_a_signal_ends_an_evaluation_with_a_checkpoint_that_is_gone_on_from(folder, unbroken):
   gpt, _ = killing.subjects(folder, STEPS)
   draw, seconds = random.Random(0), {"evaluating": []}

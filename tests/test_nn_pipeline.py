@@ -44,7 +44,7 @@ def value_and_gradients(model, variables, layout=None):
   [
     pytest.param(4, 1, 2, 1, "full", marks=pytest.mark.slow),
     pytest.param(2, 2, 2, 1, "none", marks=pytest.mark.slow),
-    (2, 2, 1, 2, "save_qkv"),
+    pytest.param(2, 2, 1, 2, "save_qkv", marks=pytest.mark.slow),
   ],
 )
 def test_a_pipeline_equals_a_loop(stages, rounds, waves, kinds, remat):

@@ -1,6 +1,7 @@
 """Files of one's own become rows with labels, tags and spans in place, or a line says why."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -68,6 +69,31 @@ def test_fewer_records_are_a_part_of_more_and_another_draw_is_another_part(tmp_p
 
   assert len(kept(10)) == 10 and kept(10) < kept(20) and kept(10, 3) < kept(20, 3)
   assert kept(10) != kept(10, 3) != kept(10, 4)
+
+
+def test_word_dropout_hides_a_share_of_the_words_of_training_and_others_in_every_epoch(
+  tmp_path, words
+):
+  texts = table(tmp_path / "a.csv", TEXTS)
+  whole = data.Labelled(texts, words, 24, heldout=texts)
+  dropped = dataclasses.replace(whole, word_dropout=0.4)
+  every = np.arange(40)
+
+  def rows(dataset, split="train", epoch=0, indices=every):
+    return dataset.source(split).take(indices, epoch)["tokens"]
+
+  plain, special = rows(whole), whole.prepare().vocabulary.special
+  hidden = np.stack([rows(dropped, epoch=n) == special["[MASK]"] for n in range(50)])
+  of_words = (plain > 0) & ~np.isin(plain, [special[mark] for mark in data.MARKS])
+  assert not hidden[:, ~of_words].any()
+  share = hidden[:, of_words].mean()
+  assert abs(share - 0.4) < 4 * np.sqrt(0.4 * 0.6 / hidden[:, of_words].size)
+  assert (hidden[0] != hidden[1]).any()
+  np.testing.assert_array_equal(np.where(hidden[0], plain, rows(dropped)), plain)
+  np.testing.assert_array_equal(rows(dropped, indices=every[7:9]), rows(dropped)[7:9])
+  np.testing.assert_array_equal(rows(dropped, "heldout"), rows(whole, "heldout"))
+  with pytest.raises(UserError, match=r"word_dropout=1.0 is not a share"):
+    dataclasses.replace(whole, word_dropout=1.0)
 
 
 @pytest.mark.parametrize("ending", ["tsv", "jsonl"])

@@ -140,6 +140,7 @@ def test_microbatches_equal_the_whole_batch(tiny, tmp_path):
   close(whole, pieces, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow  # that one goes on as the other, below
 def test_scanned_layers_train_as_looped_ones(tiny, tmp_path):
   _, loop, lines = run(override(tiny, {"model.layers": "loop"}), tmp_path / "loop")
   _, scan, lines_scan = run(override(tiny, {"model.layers": "scan"}), tmp_path / "scan")

@@ -52,7 +52,7 @@ exhaustive = pytest.mark.skipif(
   reason="half an hour: set RESEARCH_EXHAUSTIVE=1 after changes to what is verified or verifies",
 )
 SLOW = {"devices", "placement", "resume", "decoding", "remat"}  # checks
-LIKE = {"narrow_sum", "unscaled_dropout", "dropout_in_evaluation"}  # faults
+LIKE = {"summed_loss", "narrow_sum", "unscaled_dropout", "dropout_in_evaluation"}  # faults
 
 
 def checked(*words, only=(), target=PLANTED, meshes=()):
@@ -159,6 +159,7 @@ def test_a_mesh_that_an_experiment_cannot_take_does_not_apply():
   assert rows["devices"][0].verdict == "does not apply" and "H=2" in rows["devices"][0].note
 
 
+@pytest.mark.slow
 def test_a_rate_of_dropout_that_is_no_field_is_no_fault():
   rows, text = checked("fault=rate_is_no_field", only=["microbatches"])
   assert not verify.broken(rows), text

@@ -12,15 +12,17 @@ from research.data import files, reading, tables, task_rows
 from research.data.bad_records import check_share
 from research.data.clean import clean
 from research.data.labels import Labels
-from research.data.pipeline import Batch
-from research.data.splits import ByHash
+from research.data.pipeline import Batch, Source
+from research.data.splits import TRAIN, ByHash
 from research.data.task_rows import Entry, Record, Records
 from research.data.vocabulary import Tokenizer, Vocabulary
+from research.data.word_dropout import WordDropout
 from research.errors import UserError
 
 FORMAT = 1  # raise it whenever the files of the cache, or what is in them, change
 KEYS = ("tokens", "segments", "label")
 BERT_MARKS = ("[CLS]", "[SEP]", "[SEP]")
+MASK = "[MASK]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Labelled:
     draw: which ones `limit` keeps; another number chooses others.
     marks: the tokens at the start, between two texts and at the end, by name; None is end-of-text.
       In BERT they are [CLS], [SEP], [SEP]; GPT-1 has learned ones of its own.
+    word_dropout: share of the tokens of the train split that [MASK] hides, others in every epoch.
+    seed: of word dropout.
   """
 
   train: Records
@@ -113,9 +117,13 @@ class Labelled:
   limit: int | None = None
   draw: int = 0
   marks: tuple[str | None, str | None, str | None] = BERT_MARKS
+  word_dropout: float = 0.0
+  seed: int = 0
 
   def __post_init__(self):
     task_rows.check(self)
+    if not 0.0 <= self.word_dropout < 1.0:
+      raise UserError(f"word_dropout={self.word_dropout} is not a share: give 0 or more, below 1")
 
   def prepare(self) -> task_rows.PreparedRows:
     """Reads, splits and tokenizes, or opens what was prepared before from the same contents.
@@ -127,9 +135,14 @@ class Labelled:
       *("labelled", FORMAT, self, lambda record: record["texts"], self._labels, self._rows, KEYS)
     )
 
-  def source(self, split: str) -> task_rows.Rows:
+  def source(self, split: str) -> Source:
     """The rows of "train", "heldout" or "test"."""
-    return self.prepare().source(split)
+    prepared = self.prepare()
+    rows = prepared.source(split)
+    if split != TRAIN or not self.word_dropout:
+      return rows
+    mask, *marks = task_rows.marks(prepared.vocabulary, (MASK, *self.marks))
+    return WordDropout(rows, self.word_dropout, mask=mask, marks=marks, seed=self.seed)
 
   def example(self) -> Batch:
     """One row of zeros: the keys, shapes and dtypes of what `source` gives, and nothing opened."""
