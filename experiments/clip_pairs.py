@@ -18,7 +18,7 @@ which more updates do not help.
 
 from research import Experiment, Retrieval, data, models, objectives, optim
 
-EMOJI = ("{name}: {keywords}", "name", "keywords")
+EMOJI = ("{name}: {keywords}", "name", "keywords", "subgroup")
 
 
 def experiment(

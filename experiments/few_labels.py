@@ -20,7 +20,7 @@ import dataclasses
 from research import Eval, Experiment, InitFrom, data, model_of, models, objectives, optim
 from research.bag_of_words import TfIdf
 
-UPDATES = {100: 100, 1_000: 300, None: 1_000}  # by the number of labels; None for all of them
+UPDATES = {100: 100, 1_000: 300}  # by the number of labels
 
 
 def pretrain(texts, width=256, depth=2, length=40, steps=1_000, vocab_size=6_000, peak=0.01):
@@ -44,13 +44,17 @@ def experiment(
   test,
   labels=2,
   start="",
-  counts=tuple(UPDATES),
+  counts=(*UPDATES, None),
   seeds=3,
   length=48,
+  updates=1_000,
   peak=0.005,
-  word_dropout=0.2,
+  word_dropout=0.3,
 ):
-  """Arms `scratch_N` and `pretrained_N`, the latter where there is a run to start from."""
+  """Arms `scratch_N` and `pretrained_N`, the latter where there is a run to start from.
+
+  `updates` are those with all labels, a count of None.
+  """
   scores = objectives.LabelScores()
   if start:
     body, words = model_of(start), data.FromRun(start)
@@ -59,6 +63,7 @@ def experiment(
     body, words = new.model, new.data.tokenizer
   for seed in range(1, seeds + 1):
     for count in counts:
+      steps = UPDATES.get(count, updates)
       scratch = Experiment(
         name=f"few_labels/scratch_{count or 'all'}/seed_{seed}",
         data=data.Labelled(
@@ -74,11 +79,12 @@ def experiment(
         ),
         model=models.Classifier(body.clone(dropout=0.2), labels, dropout=0.2, pooling="mean"),
         objective=objectives.Label(),
-        optimizer=_muon(peak, warmup=UPDATES[count] // 10),
-        steps=UPDATES[count],
+        optimizer=_muon(peak, warmup=steps // 10),
+        steps=steps,
         batch_size=64,
+        average=0.98,
         seed=seed,
-        evals={"test": Eval(scores, every=UPDATES[count])},
+        evals={"test": Eval(scores, every=steps)},
         baselines={"tf-idf": TfIdf()},
       )
       yield scratch

@@ -7,6 +7,7 @@ The names below are what an experiment file imports. They are loaded when first 
 import importlib
 
 _HOME = {
+  "Alike": "research.claims",
   "Answered": "research.answers",
   "Claim": "research.claims",
   "Crossing": "research.claims",

@@ -66,6 +66,34 @@ def test_an_effect_of_the_size_that_could_be_seen_is_seen():
   assert found.count(NOT_REPRODUCED) == 0
 
 
+ALIKE = research.Alike("same", one="pre", other="post", within=0.05, metric="heldout.loss", **SAID)
+
+
+def test_arms_are_alike_where_no_difference_that_matters_has_room():
+  equal, apart = {"pre": 1.0, "post": 1.0}, {"pre": 1.0, "post": 1.2}
+  assert ALIKE.judge(noisy(equal, 0)).outcome == REPRODUCED
+  assert ALIKE.judge(noisy(apart, 0)).outcome == NOT_REPRODUCED
+  assert ALIKE.judge(noisy({"pre": 1.2, "post": 1.0}, 0)).outcome == NOT_REPRODUCED
+  verdict = dataclasses.replace(ALIKE, numbers=(4.92, 4.90)).judge(noisy(equal, 0, noise=0.1))
+  assert verdict.outcome == INCONCLUSIVE and "partly" in verdict.reason
+  assert verdict.paper == pytest.approx(-0.02) and verdict.asked == (-0.05, 0.05)
+
+
+def test_arms_that_differ_by_more_than_the_tolerance_are_seldom_called_alike():
+  """A planted difference at the edge of the tolerance: called alike by chance, one time in 40."""
+  edge = {"pre": 1.0, "post": 1.0 + ALIKE.within}
+  found = [ALIKE.judge(noisy(edge, seed)).outcome for seed in range(200)]
+  assert found.count(REPRODUCED) <= 0.08 * 200
+
+
+@pytest.mark.parametrize(
+  ("change", "told"), [({"within": 0.0}, "no tolerance"), ({"numbers": (1.0,)}, r"\(one, other\)")]
+)
+def test_a_claim_of_likeness_that_cannot_be_judged_is_told(change, told):
+  with pytest.raises(UserError, match=told):
+    dataclasses.replace(ALIKE, **change)
+
+
 def test_an_effect_as_the_papers_can_be_excluded():
   arms = {"pre": 1.0, "post": 1.0}
   claim = dataclasses.replace(PRE, numbers=(1.0, 1.5))

@@ -3,6 +3,7 @@
 An experiment file declares them, `CLAIMS = (Claim(...), ...)`; `research reproduce` judges them.
 
 comparison  Claim: one arm is better than another
+alike       Alike: two arms come to the same
 trend       Trend: each arm of an order is better than the one before it
 crossing    Crossing: what wins on little data loses on more
 scaling     ScalingLaw: small runs foretell a larger one
@@ -10,6 +11,7 @@ outcomes    what the arms reached, by seed
 verdict     what follows from it
 """
 
+from research.claims.alike import Alike
 from research.claims.comparison import Claim
 from research.claims.crossing import Crossing
 from research.claims.outcomes import Outcome, Results
@@ -28,6 +30,7 @@ __all__ = [
   "INCONCLUSIVE",
   "NOT_REPRODUCED",
   "REPRODUCED",
+  "Alike",
   "Claim",
   "Crossing",
   "Judged",

@@ -8,17 +8,8 @@ import numpy as np
 
 from research import power_laws, statistics
 from research.claims.outcomes import Lacking, Results
-from research.claims.verdict import (
-  INCONCLUSIVE,
-  NOT_REPRODUCED,
-  REPRODUCED,
-  Line,
-  Verdict,
-  check,
-  inconclusive,
-)
+from research.claims.verdict import Line, Verdict, check, decide_within, inconclusive
 from research.errors import UserError
-from research.statistics import Interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +75,8 @@ class ScalingLaw:
       return inconclusive(lacking, **known)
     except UserError as unfit:
       return inconclusive(Lacking(str(unfit)), **known)
-    outcome, reason = self._decided(effect)
+    tolerance = f"{100 * self.within:g} %"
+    outcome, reason = decide_within(effect, self.within, "error of the prediction", tolerance)
     facts = [
       ("law", str(law)),
       ("predicted", f"{law.loss(N[0, -1], D[0, -1]):.4g}"),
@@ -97,14 +89,6 @@ class ScalingLaw:
     return Verdict(
       outcome, reason, effect=effect, facts=tuple(facts), lines=lines, across=across, **known
     )
-
-  def _decided(self, effect: Interval) -> tuple[str, str]:
-    tolerance = f"{100 * self.within:g} %"
-    if -self.within <= effect.low and effect.high <= self.within:
-      return REPRODUCED, f"The prediction is within {tolerance}, and so is its whole interval."
-    if effect.high < -self.within or effect.low > self.within:
-      return NOT_REPRODUCED, f"The prediction is off by more than {tolerance}, beyond the noise."
-    return INCONCLUSIVE, f"The interval of the prediction is partly within {tolerance}, partly not."
 
 
 def _lines(

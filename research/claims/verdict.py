@@ -94,6 +94,21 @@ def decide(effect: Interval, least: float = 0.0) -> tuple[str, str]:
   return INCONCLUSIVE, "The interval holds zero: what was measured is within the noise."
 
 
+def decide_within(effect: Interval, within: float, what: str, tolerance: str) -> tuple[str, str]:
+  """The verdict on an effect that is to be none, but for a tolerance, with its reason.
+
+  Args:
+    effect: its interval over seeds.
+    within: the tolerance.
+    what, tolerance: both in words, for the reason.
+  """
+  if -within <= effect.low and effect.high <= within:
+    return REPRODUCED, f"The {what} is within {tolerance}, and so is its whole interval."
+  if effect.high < -within or effect.low > within:
+    return NOT_REPRODUCED, f"The {what} is more than {tolerance}, beyond the noise."
+  return INCONCLUSIVE, f"The interval of the {what} is partly within {tolerance}, partly not."
+
+
 def inconclusive(error: Lacking, **known: Any) -> Verdict:
   """The verdict where the runs lack something."""
   return Verdict(INCONCLUSIVE, str(error).rstrip(".") + ".", **known)

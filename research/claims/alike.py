@@ -1,0 +1,74 @@
+"""Two arms come to the same: what a table says with two figures that nearly agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from research import statistics
+from research.claims.outcomes import Lacking, Results
+from research.claims.verdict import Verdict, check, decide_within, inconclusive
+from research.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Alike:
+  """Two arms differ by no more than a tolerance, on average over seeds.
+
+  That no difference was found says little, for it may hide in the noise. This is reproduced when
+  the whole interval of the paired differences lies within the tolerance, and not reproduced when
+  all of it lies outside: two one-sided tests (Schuirmann, 1987) at the level of the interval.
+
+  Attributes:
+    one, other: names of arms.
+    numbers: the paper's figures, (one, other), or nothing.
+    within: the tolerance, in the metric's unit: the smallest difference that would matter.
+    others: as of `Claim`.
+  """
+
+  name: str
+  sentence: str
+  one: str
+  other: str
+  numbers: tuple[float, ...] = ()
+  _: dataclasses.KW_ONLY
+  within: float
+  paper: str
+  where: str
+  metric: str
+  seeds: int = 3
+  lower: bool = True
+  unit: str = ""
+
+  def __post_init__(self):
+    check(self)
+    if len(self.numbers) not in (0, 2):
+      raise UserError(f"{self.name}: numbers={self.numbers} must be (one, other), or nothing.")
+    if not self.within > 0:
+      raise UserError(f"{self.name}: within={self.within} is no tolerance; give more than 0.")
+
+  def arms(self) -> tuple[str, ...]:
+    """The arms that it needs."""
+    return self.one, self.other
+
+  def judge(self, results: Results) -> Verdict:
+    """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
+    known = {
+      "means": f"{self.metric} of {self.other} less that of {self.one}",
+      "asked": (-self.within, self.within),
+      "paper": self.numbers[1] - self.numbers[0] if self.numbers else math.nan,
+      "unit": self.unit,
+    }
+    try:
+      table = results.table(self.arms(), self.metric, self.seeds)
+    except Lacking as error:
+      return inconclusive(error, **known)
+    pairs = table[:, 1] - table[:, 0]
+    effect = statistics.mean(pairs)
+    return Verdict(
+      *decide_within(effect, self.within, "difference", f"{self.within:g}"),
+      effect=effect,
+      detectable=statistics.detectable(statistics.deviation(pairs), effect.n),
+      pairs=tuple(map(float, pairs)),
+      **known,
+    )
