@@ -90,10 +90,14 @@ def experiment(steps=1_500, batch=128, image_size=32, width=128, peak=2e-3):
 
 
 def unicode(steps=1_500, batch=128, image_size=32):
-  """All that the fonts draw."""
-  words = {"tokenizer.vocab_size": 2_048, "among": ""}
+  """All that the fonts draw, and captions that always say style and colours."""
+  words = {
+    "tokenizer.vocab_size": 1_800,
+    "among": "",
+    "phrasings": ("{a_style} {name} in {ink} on {ground}", "on {ground}: {a_ink} {style} {name}"),
+  }
   return experiment(steps, batch, image_size).vary(
-    "unicode", {"model.vocab_size": 2_048, **_of_both(words)}
+    "unicode", {"model.vocab_size": 1_800, **_of_both(words)}
   )
 
 

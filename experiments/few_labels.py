@@ -10,9 +10,20 @@ several seeds. A seed chooses the records, their order and the values that nothi
 both arms of a seed see the same, and so does TF-IDF with logistic regression, the baseline. The
 end of a run is scored, and nothing is chosen by the score.
 
-Expect, of one seed, pre-trained for 16 minutes beside other work on 8.3 MB of short texts: with all
-labels of CLINC150 0.922 (TF-IDF 0.911), of Rotten Tomatoes 0.747 (TF-IDF 0.770), which overfits
-after two epochs. The other numbers of labels and seeds are not measured yet.
+Expect, pre-trained for 12 minutes on 8.1 MB of short texts (perplexity 33.8), means of three seeds:
+
+  labels                                scratch  pretrained  TF-IDF  pretrained less scratch (95 %)
+  CLINC150 (labels=150 length=24)  100  0.127    0.201       0.187   0.058 to 0.091
+                                 1,000  0.665    0.685       0.676   -0.004 to 0.043
+                                   all  0.919    0.917       0.911   -0.013 to 0.009
+  Rotten Tomatoes (updates=500)    100  0.555    0.534       0.581   -0.040 to -0.002
+                                 1,000  0.675    0.655       0.689   -0.038 to -0.002
+                                   all  0.763    0.767       0.776   -0.027 to 0.036
+
+So little text teaches words, which intents are told by, but not what is praise. With all labels
+TF-IDF is passed on CLINC150 (-0.002 to 0.014) and not on Rotten Tomatoes (-0.029 to 0.012), where
+word dropout and averaging were worth 0.02. In bfloat16 (model.body.dtype=bfloat16), 3 minutes on
+one core for all labels; a sweep of 18 runs takes 25 to 50 minutes beside other work.
 """
 
 import dataclasses
