@@ -147,7 +147,7 @@ CLAIMS = (
     "base",
     "learned_positions",
     (4.92, 4.92),
-    within=0.02,  # a quarter of the smallest step of the paper's table in the rows above
+    within=0.016,  # as four heads differ from eight in row A, 5.00 from 4.92
     paper="Vaswani et al., 2017",
     where="table 3, row E",
     metric="heldout.perplexity",

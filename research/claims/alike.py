@@ -22,7 +22,7 @@ class Alike:
   Attributes:
     one, other: names of arms.
     numbers: the paper's figures, (one, other), or nothing.
-    within: the tolerance, in the metric's unit: the smallest difference that would matter.
+    within: the tolerance, as a share of the metric of `one`: the least that would matter.
     others: as of `Claim`.
   """
 
@@ -54,19 +54,19 @@ class Alike:
   def judge(self, results: Results) -> Verdict:
     """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
     known = {
-      "means": f"{self.metric} of {self.other} less that of {self.one}",
+      "means": f"{self.metric} of {self.other} over that of {self.one}, less 1",
       "asked": (-self.within, self.within),
-      "paper": self.numbers[1] - self.numbers[0] if self.numbers else math.nan,
+      "paper": self.numbers[1] / self.numbers[0] - 1 if self.numbers else math.nan,
       "unit": self.unit,
     }
     try:
       table = results.table(self.arms(), self.metric, self.seeds)
     except Lacking as error:
       return inconclusive(error, **known)
-    pairs = table[:, 1] - table[:, 0]
+    pairs = table[:, 1] / table[:, 0] - 1
     effect = statistics.mean(pairs)
     return Verdict(
-      *decide_within(effect, self.within, "difference", f"{self.within:g}"),
+      *decide_within(effect, self.within, "difference", f"{100 * self.within:g} %"),
       effect=effect,
       detectable=statistics.detectable(statistics.deviation(pairs), effect.n),
       pairs=tuple(map(float, pairs)),

@@ -24,14 +24,22 @@ SECONDS = 120
 _log = logging.getLogger("research")
 
 
-@functools.cache
 def available() -> bool:
-  """Whether the kernels can be called; the first question compiles them, in a few seconds.
+  """Whether the kernels can be called; the first question compiles them, in a few seconds."""
+  return _kernels() is not None
 
-  Says once, as a log line, why not.
-  """
+
+def matrix_tiles() -> bool:
+  """Whether this process may use the processor's matrix instructions (Intel's AMX)."""
+  kernels = _kernels()
+  return kernels is not None and bool(kernels.research_matrix_tiles())
+
+
+@functools.cache
+def _kernels() -> ctypes.CDLL | None:
+  """The library, its functions known to XLA; or None, and once, as a log line, why."""
   if os.environ.get("RESEARCH_NATIVE") == "0":
-    return False
+    return None
   try:
     library = ctypes.CDLL(str(_library()))
     for symbol in symbols():
@@ -39,16 +47,9 @@ def available() -> bool:
       jax.ffi.register_ffi_target(target(symbol), capsule, platform="cpu")
   except Exception as error:  # a kernel that is not there must never end a run
     _log.info("no native CPU kernels, plain JAX instead: %s", error)
-    return False
-  return True
-
-
-@functools.cache
-def matrix_tiles() -> bool:
-  """Whether this process may use the processor's matrix instructions (Intel's AMX)."""
-  asked = ctypes.CDLL(str(_library())).research_matrix_tiles
-  asked.restype = ctypes.c_bool
-  return bool(asked())
+    return None
+  library.research_matrix_tiles.restype = ctypes.c_bool
+  return library
 
 
 def target(symbol: str) -> str:

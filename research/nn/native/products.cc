@@ -137,7 +137,8 @@ struct Free {
 
 inline long blocks(long n) { return (n + kSide - 1) / kSide; }
 
-void multiply_matrices(ffi::ThreadPool& pool, const Matrix& a, bool a_inner, const Matrix& b,
+// False where there is no memory for the panels of b.
+bool multiply_matrices(ffi::ThreadPool& pool, const Matrix& a, bool a_inner, const Matrix& b,
                        bool b_inner, const Result& y) {
   const long K = a_inner ? a.columns : a.rows, steps = blocks(K);
   const long chunk = y.narrow ? steps : std::min(steps, kChunk);
@@ -149,6 +150,7 @@ void multiply_matrices(ffi::ThreadPool& pool, const Matrix& a, bool a_inner, con
   const long wide = (columns + parts - 1) / parts;
   const size_t bytes = columns * chunk * kStepWords * sizeof(word);
   const std::unique_ptr<word, Free> panels(static_cast<word*>(std::aligned_alloc(64, bytes)));
+  if (!panels) return false;
 
   for (long begin = 0; begin < steps; begin += chunk) {
     const long some = std::min(chunk, steps - begin);
@@ -175,6 +177,7 @@ void multiply_matrices(ffi::ThreadPool& pool, const Matrix& a, bool a_inner, con
       _tile_release();
     });
   }
+  return true;
 }
 
 #endif
@@ -189,8 +192,9 @@ ffi::Error Product(ffi::ThreadPool pool, ffi::Buffer<ffi::BF16> a, ffi::Buffer<f
   };
   const Result result{y->untyped_data(), bias.element_count() ? bias.typed_data() : nullptr,
                       y->dimensions()[0], y->dimensions()[1], y->element_type() == ffi::BF16};
-  multiply_matrices(pool, matrix(a), !a_transposed, matrix(b), b_transposed, result);
-  return ffi::Error::Success();
+  if (multiply_matrices(pool, matrix(a), !a_transposed, matrix(b), b_transposed, result))
+    return ffi::Error::Success();
+  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory to lay out a matrix in tiles");
 #else
   return ffi::Error(ffi::ErrorCode::kUnimplemented, "this processor has no matrix instructions");
 #endif

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from research.nn.native import library
-from research.nn.native.library import target
+from research.nn.native.library import matrix_tiles, target
 
 FEWEST = 2**18  # multiplications; fewer are not worth laying out tiles for
 ROWS = 16  # at least, and values of k
@@ -17,7 +16,7 @@ def fits(a: Array, b: Array, a_transposed: bool, b_transposed: bool) -> bool:
   M, K = a.shape[::-1] if a_transposed else a.shape
   N = b.shape[0 if b_transposed else 1]
   known = a.dtype == b.dtype == jnp.bfloat16 and M >= ROWS and K >= ROWS
-  return known and M * K * N >= FEWEST and library.available() and library.matrix_tiles()
+  return known and M * K * N >= FEWEST and matrix_tiles()
 
 
 def product(
