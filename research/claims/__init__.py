@@ -8,7 +8,7 @@ trend       Trend: each arm of an order is better than the one before it
 crossing    Crossing: what wins on little data loses on more
 scaling     ScalingLaw: small runs foretell a larger one
 outcomes    what the arms reached, by seed
-verdict     what follows from it
+verdict     what every form has, and what follows from it
 """
 
 from research.claims.alike import Alike

@@ -7,12 +7,12 @@ import math
 
 from research import statistics
 from research.claims.outcomes import Lacking, Results
-from research.claims.verdict import Verdict, check, decide_within, inconclusive
+from research.claims.verdict import Judged, Verdict, decide_within, inconclusive
 from research.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Alike:
+class Alike(Judged):
   """Two arms differ by no more than a tolerance, on average over seeds.
 
   That no difference was found says little, for it may hide in the noise. This is reproduced when
@@ -23,25 +23,18 @@ class Alike:
     one, other: names of arms.
     numbers: the paper's figures, (one, other), or nothing.
     within: the tolerance, as a share of the metric of `one`: the least that would matter.
-    others: as of `Claim`.
+    unit: as of `Claim`.
   """
 
-  name: str
-  sentence: str
   one: str
   other: str
   numbers: tuple[float, ...] = ()
   _: dataclasses.KW_ONLY
   within: float
-  paper: str
-  where: str
-  metric: str
-  seeds: int = 3
-  lower: bool = True
   unit: str = ""
 
   def __post_init__(self):
-    check(self)
+    super().__post_init__()
     if len(self.numbers) not in (0, 2):
       raise UserError(f"{self.name}: numbers={self.numbers} must be (one, other), or nothing.")
     if not self.within > 0:

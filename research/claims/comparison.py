@@ -7,12 +7,12 @@ import math
 
 from research import statistics
 from research.claims.outcomes import Lacking, Results
-from research.claims.verdict import Verdict, check, decide, inconclusive
+from research.claims.verdict import Judged, Verdict, decide, inconclusive
 from research.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class Claim(Judged):
   """One arm is better than another, on average over seeds.
 
   It is reproduced when the whole interval of the paired differences is on the paper's side, and
@@ -23,37 +23,23 @@ class Claim:
     says = functools.partial(Claim, paper="Xiong et al., 2020", where="figure 2", metric="dev.loss")
 
   Attributes:
-    name: a word for it, unique in its file.
-    sentence: what the paper says, in our words.
     better, worse: names of arms.
     numbers: the paper's figures, (better, worse), or nothing.
-    paper: authors and year.
-    where: table, figure or section.
-    metric: "<eval>.<value>", as evaluations write it ("heldout.loss").
-    seeds: that both arms must have finished; more are used where there are more.
-    lower: whether less of the metric is better.
     unit: of the paper's figures where it is not the metric's own ("BLEU" beside a loss): they are
       then shown, and not compared, and may be better where they are larger.
     least: the smallest effect that would bear the paper out, in the metric's unit. Left out, it is
       the paper's own where that has the same unit, and otherwise none is too small.
   """
 
-  name: str
-  sentence: str
   better: str
   worse: str
   numbers: tuple[float, ...] = ()
   _: dataclasses.KW_ONLY
-  paper: str
-  where: str
-  metric: str
-  seeds: int = 3
-  lower: bool = True
   unit: str = ""
   least: float | None = None
 
   def __post_init__(self):
-    check(self)
+    super().__post_init__()
     if len(self.numbers) not in (0, 2):
       raise UserError(f"{self.name}: numbers={self.numbers} must be (better, worse), or nothing.")
     if self.numbers and not self.unit and not self._papers() > 0:

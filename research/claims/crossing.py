@@ -14,9 +14,9 @@ from research.claims.verdict import (
   INCONCLUSIVE,
   NOT_REPRODUCED,
   REPRODUCED,
+  Judged,
   Line,
   Verdict,
-  check,
   decide,
   inconclusive,
 )
@@ -24,7 +24,7 @@ from research.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Crossing:
+class Crossing(Judged):
   """One kind of arm is better at the small end of a scale, another at its large end.
 
   Both must hold over the noise of the seeds. The effect is the lesser of the two leads, in the mean
@@ -36,25 +36,17 @@ class Crossing:
     at: the places, ascending and above 0: tokens, parameters, examples.
     scale: what they count.
     numbers: where the curves of the paper cross, or nothing.
-    others: as of `Claim`.
   """
 
-  name: str
   _: dataclasses.KW_ONLY
-  paper: str
-  where: str
-  sentence: str
   first: tuple[str, ...]
   then: tuple[str, ...]
   at: tuple[float, ...]
   scale: str
-  metric: str
-  seeds: int = 3
-  lower: bool = True
   numbers: tuple[float, ...] = ()
 
   def __post_init__(self):
-    check(self)
+    super().__post_init__()
     if not len(self.first) == len(self.then) == len(self.at) >= 2:
       raise UserError(
         f"{self.name}: {len(self.first)} arms first, {len(self.then)} then, {len(self.at)} places; "

@@ -8,12 +8,12 @@ import numpy as np
 
 from research import power_laws, statistics
 from research.claims.outcomes import Lacking, Results
-from research.claims.verdict import Line, Verdict, check, decide_within, inconclusive
+from research.claims.verdict import Judged, Line, Verdict, decide_within, inconclusive
 from research.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class ScalingLaw:
+class ScalingLaw(Judged):
   """A power law, fitted to small runs, predicts the loss of a larger one that it has not seen.
 
   Where both sizes and amounts of data differ between the fitted arms it is Chinchilla's law, where
@@ -27,24 +27,17 @@ class ScalingLaw:
     metric: a loss, in which less is better.
     within: relative error up to which a prediction counts as right.
     numbers: the paper's exponents, (alpha, beta) or (alpha,), or nothing.
-    others: as of `Claim`.
   """
 
-  name: str
   _: dataclasses.KW_ONLY
-  paper: str
-  where: str
-  sentence: str
   fitted: tuple[str, ...]
   held_back: str
-  metric: str
   within: float
-  seeds: int = 3
   numbers: tuple[float, ...] = ()
   lower: bool = dataclasses.field(default=True, init=False)
 
   def __post_init__(self):
-    check(self)
+    super().__post_init__()
     if not 0 < self.within < 1:
       raise UserError(f"{self.name}: within={self.within} is a share; it lies between 0 and 1.")
     if len(self.numbers) > 2:

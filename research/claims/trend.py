@@ -14,8 +14,8 @@ from research.claims.verdict import (
   INCONCLUSIVE,
   NOT_REPRODUCED,
   REPRODUCED,
+  Judged,
   Verdict,
-  check,
   decide,
   inconclusive,
 )
@@ -23,7 +23,7 @@ from research.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Trend:
+class Trend(Judged):
   """Each arm of an ordered set is better than the one before it.
 
   The effect is the gain per arm: the slope of a straight line through the arms, numbered 0, 1, 2,
@@ -33,23 +33,16 @@ class Trend:
   Attributes:
     ordered: names of at least three arms, the worst first.
     numbers: the paper's figures, one for each arm, or nothing.
-    others: as of `Claim`.
+    unit: as of `Claim`.
   """
 
-  name: str
   _: dataclasses.KW_ONLY
-  paper: str
-  where: str
-  sentence: str
   ordered: tuple[str, ...]
-  metric: str
-  seeds: int = 3
-  lower: bool = True
   numbers: tuple[float, ...] = ()
   unit: str = ""
 
   def __post_init__(self):
-    check(self)
+    super().__post_init__()
     if len(self.ordered) < 3:
       raise UserError(f"{self.name}: ordered={self.ordered} is no trend; name three arms, or more.")
     if len(self.numbers) not in (0, len(self.ordered)):

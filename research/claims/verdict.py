@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Protocol
+from typing import Any
 
 from research.claims.outcomes import Lacking, Results
 from research.errors import UserError
@@ -57,22 +57,51 @@ class Verdict:
   across: str = ""
 
 
-class Judged(Protocol):
-  """Every form of claim: what a paper says, which arms show it, and how that is judged."""
+@dataclasses.dataclass(frozen=True)
+class Judged:
+  """What every form of claim has: a paper says something, and arms can show it.
+
+  Attributes:
+    name: a word for it, unique in its file.
+    sentence: what the paper says, in our words.
+    paper: authors and year.
+    where: table, figure or section.
+    metric: "<eval>.<value>", as evaluations write it ("heldout.loss").
+    seeds: that all arms must have finished; more are used where there are more.
+    lower: whether less of the metric is better.
+  """
 
   name: str
+  sentence: str
+  _: dataclasses.KW_ONLY
   paper: str
   where: str
-  sentence: str
   metric: str
-  seeds: int
-  lower: bool
+  seeds: int = 3
+  lower: bool = True
+
+  def __post_init__(self):
+    for field in ("name", "paper", "where", "sentence"):
+      if not getattr(self, field):
+        raise UserError(f"a claim has no {field}; say which paper says what, and where.")
+    evaluation, _, value = self.metric.rpartition(".")
+    if not (evaluation and value):
+      raise UserError(
+        f"{self.name}: metric={self.metric!r} is not '<eval>.<value>'; write 'heldout.loss'."
+      )
+    if self.seeds < 2:
+      raise UserError(f"{self.name}: seeds={self.seeds} show no noise; at least 2 do.")
+    arms = self.arms()
+    if len(set(arms)) < len(arms):
+      raise UserError(f"{self.name}: an arm is named twice in {', '.join(arms)}; name others.")
 
   def arms(self) -> tuple[str, ...]:
     """The arms that it needs."""
+    raise NotImplementedError
 
   def judge(self, results: Results) -> Verdict:
     """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
+    raise NotImplementedError
 
 
 def decide(effect: Interval, least: float = 0.0) -> tuple[str, str]:
@@ -112,20 +141,3 @@ def decide_within(effect: Interval, within: float, what: str, tolerance: str) ->
 def inconclusive(error: Lacking, **known: Any) -> Verdict:
   """The verdict where the runs lack something."""
   return Verdict(INCONCLUSIVE, str(error).rstrip(".") + ".", **known)
-
-
-def check(claim: Judged) -> None:
-  """UserError where a field that all claims have cannot be used."""
-  for field in ("name", "paper", "where", "sentence"):
-    if not getattr(claim, field):
-      raise UserError(f"a claim has no {field}; say which paper says what, and where.")
-  evaluation, _, value = claim.metric.rpartition(".")
-  if not (evaluation and value):
-    raise UserError(
-      f"{claim.name}: metric={claim.metric!r} is not '<eval>.<value>'; write 'heldout.loss'."
-    )
-  if claim.seeds < 2:
-    raise UserError(f"{claim.name}: seeds={claim.seeds} show no noise; at least 2 do.")
-  arms = claim.arms()
-  if len(set(arms)) < len(arms):
-    raise UserError(f"{claim.name}: an arm is named twice in {', '.join(arms)}; name others.")
