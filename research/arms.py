@@ -1,8 +1,8 @@
 """The arms of an ablation: one experiment varied in a few ways, each with the same few seeds.
 
-Runs of one seed are pairs. They see the same batches in the same order, and what their models have
-in common begins with the same values, so a difference between two arms is judged seed by seed,
-where chance has been taken out of both alike.
+Runs of one seed are pairs. Where arms share data and batch size they see the same batches in the
+same order, and what their models have in common begins with the same values, so a difference
+between two arms is judged seed by seed, where chance has been taken out of both alike.
 """
 
 from __future__ import annotations

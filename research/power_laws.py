@@ -19,6 +19,7 @@ from scipy import special
 from research.errors import UserError
 
 HUBER = 1e-3  # error of a log loss from which on it counts linearly (Hoffmann et al.)
+NUMBERS = 5  # of Chinchilla's law
 _STEEPEST = 5.0  # bound of an exponent: where the data does not fix one, it would run away
 _FAINTEST = 12.0  # a term less than e^-12 of the loss is none
 _TRIES = 300  # evaluations from one start; from a good one it takes some twenty
@@ -102,6 +103,12 @@ def fit(
       f"{sizes} sizes of models and {amounts} amounts of data do not fix a law; it takes three of "
       "each, or several of one and one of the other."
     )
+  points = np.unique(np.stack([parameters, tokens]), axis=1).shape[1]
+  if points < NUMBERS:
+    raise UserError(
+      f"{points} pairs of a size and an amount do not fix the {NUMBERS} numbers of the law; run "
+      f"at least {NUMBERS}, not all of which have one ratio."
+    )
   return _chinchilla(np.log(parameters), np.log(tokens), np.log(loss), near)
 
 
@@ -147,9 +154,11 @@ def _kaplan(x, target, of: str) -> Kaplan:
     [(target.mean(), -(x @ target) / (x @ x))],
     [(-np.inf, np.inf)] * 2,
   )
-  if abs(alpha) < 1e-9:
-    raise UserError(f"the loss is the same whatever the {of} are; there is no power law in it.")
-  return Kaplan(float(np.exp(middle + height / alpha)), float(alpha), of)
+  with np.errstate(all="ignore"):
+    S = float(np.exp(middle + height / alpha))
+  if not 0 < S < np.inf:  # so flat a line reaches a loss of 1 at no size
+    raise UserError(f"the loss hardly changes with the {of}; there is no power law in it.")
+  return Kaplan(S, float(alpha), of)
 
 
 def _lowest(errors, slopes, starts, bounds) -> np.ndarray:

@@ -84,6 +84,13 @@ def test_arms_are_alike_where_no_difference_that_matters_has_room():
   assert verdict.paper == pytest.approx(4.90 / 4.92 - 1) and verdict.asked == (-0.05, 0.05)
 
 
+def test_of_nothing_there_is_no_share():
+  verdict = ALIKE.judge(results({"pre": [0.0, 1.0, 1.0], "post": [1.0, 1.0, 1.0]}))
+  assert verdict.outcome == INCONCLUSIVE and "not above 0" in verdict.reason
+  with pytest.raises(UserError, match="not above 0"):
+    dataclasses.replace(ALIKE, numbers=(0.0, 4.9))
+
+
 def test_arms_that_differ_by_more_than_the_tolerance_are_seldom_called_alike():
   """A planted difference at the edge of the tolerance: called alike by chance, one time in 40."""
   edge = {"pre": 1.0, "post": 1.0 + ALIKE.within}
@@ -169,6 +176,11 @@ def test_a_curve_that_turns_is_no_trend():
   assert unclear.outcome == INCONCLUSIVE and "m to l" in unclear.reason
 
 
+def test_the_papers_figures_go_the_way_of_the_trend():
+  with pytest.raises(UserError, match="lower=False"):
+    dataclasses.replace(SIZES, numbers=(0.6, 0.7, 0.8))
+
+
 def test_equal_arms_are_no_trend():
   found = [SIZES.judge(noisy({"s": 1, "m": 1, "l": 1}, seed)).outcome for seed in range(100)]
   assert found.count(REPRODUCED) <= 8
@@ -208,6 +220,14 @@ def test_curves_that_do_not_cross():
 def test_curves_that_may_cross_decide_nothing():
   noise = noisy(curves((2.0, 1.8, 1.6), (3.0, 1.9, 1.6)), 0)
   assert DATA.judge(noise).outcome == INCONCLUSIVE
+
+
+def test_a_crossing_shows_the_end_that_decides():
+  wide = {"gpt_100k": [1.0, 1.2, 2.0], "ngram_100k": [1.6] * 3}
+  found = {arm: [x] * 3 for arm, x in curves((2.0, 1.8, 1.6), (2.1, 1.9, 1.5)).items()} | wide
+  verdict = DATA.judge(results(found))
+  assert verdict.outcome == INCONCLUSIVE and "At 100,000" in verdict.reason
+  assert verdict.effect.low < 0 < verdict.effect.high
 
 
 def test_crossing_places_ascend():
@@ -262,6 +282,24 @@ def test_in_one_size_it_is_kaplans_law():
 def test_sizes_that_fix_no_law_are_refused():
   with pytest.raises(UserError, match="three of each"):
     fit(np.array([1e6, 1e7, 1e7]), np.array([1e9, 1e9, 1e8]), np.ones(3))
+
+
+def test_few_points_fix_no_law_of_five_numbers():
+  N = np.array([1e6, 4e6, 1.6e7])
+  with pytest.raises(UserError, match="3 pairs"):
+    fit(N, 20 * N, LAW.loss(N, 20 * N))
+
+
+def test_a_flat_line_is_no_power_law():
+  N = np.array([1e6, 4e6, 1.6e7])
+  with pytest.raises(UserError, match="hardly changes"):
+    fit(N, np.full(3, 1e9), 2.0 - 1e-4 * np.log(N / 1e6))
+
+
+def test_a_law_of_one_size_foretells_nothing_of_the_other():
+  alone = dataclasses.replace(SCALING, fitted=("n0_d0", "n1_d0", "n2_d0"))
+  verdict = alone.judge(scaled(LAW, noise=1e-3))
+  assert verdict.outcome == INCONCLUSIVE and "nothing of tokens" in verdict.reason
 
 
 def test_small_runs_foretell_a_large_one():

@@ -3,7 +3,9 @@
 import csv
 import io
 import itertools
+import math
 import re
+import shutil
 
 import made_runs
 import numpy as np
@@ -60,6 +62,32 @@ def test_the_page_of_several_runs(runs):
 def test_nothing_is_better_inside_of_the_noise(tmp_path):
   text = written(ablation(tmp_path, {"one": 1.0, "same": 1.001, "worse": 2.0}))
   assert re.search("Within the noise of it: (one|same).</p>", text)
+
+
+def test_what_diverged_is_not_within_the_noise(tmp_path):
+  text = written(ablation(tmp_path, {"good": 1.0, "diverged": math.nan}))
+  assert "over 3 seeds" in text and "Within the noise" not in text
+  assert "No arm has a finite" in written(ablation(tmp_path / "all", {"diverged": math.nan}))
+
+
+def test_a_seed_alone_tells_nothing(tmp_path):
+  ablation(tmp_path, {"good": 1.0, "one": 2.0})
+  for seed in (1, 2):
+    shutil.rmtree(next(tmp_path.rglob(f"one/seed_{seed}")))
+  assert "Too few seeds to tell: one." in written(tmp_path)
+
+
+def test_arms_can_differ_in_what_they_are_asked(tmp_path):
+  base = tiny("text.txt")
+  for experiment in arms(base, {"few": {}, "many": {"evals.heldout.batches": 3}}, seeds=2):
+    made_runs.make(tmp_path / experiment.name, experiment, __file__, loss=1.0)
+  assert "4 runs · 2 arms" in written(tmp_path)
+
+
+def test_the_same_seed_again_is_no_further_seed(runs, tmp_path):
+  shutil.copytree(runs, tmp_path / "again")
+  assert "12 runs · 4 arms" in written(tmp_path)
+  assert "over 3 seeds" in written(tmp_path)
 
 
 def test_samples_stand_side_by_side_under_the_same_prompt(runs):
@@ -148,3 +176,6 @@ def test_seeds_are_one_group_and_other_fields_another(runs):
 def test_more_of_a_share_is_better():
   assert not several.lower_is_better("heldout.accuracy") and several.lower_is_better("heldout.loss")
   assert not several.lower_is_better("retrieval.image_to_text_at_1")
+  assert not several.lower_is_better("few.shots_5") and not several.lower_is_better(
+    "in_context.gain"
+  )

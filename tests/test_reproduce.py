@@ -94,7 +94,8 @@ def test_every_claim_gets_its_verdict(judged):
   runs, told = judged
   text = (runs / "verdicts.json").read_text()
   told_in_json = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-  found = {verdict["name"]: verdict for verdict in told_in_json["verdicts"]}
+  assert {claim["paper"] for claim in told_in_json["claims"]} == {"Kaplan <et al.>, 2020"}
+  found = {claim["name"]: claim["verdict"] for claim in told_in_json["claims"]}
   assert {name: verdict["outcome"] for name, verdict in found.items()} == {
     "width": "REPRODUCED",
     "thin": "NOT REPRODUCED",
@@ -110,6 +111,7 @@ def test_every_claim_gets_its_verdict(judged):
   )
   assert "no arm 'nowhere'" in found["other"]["reason"]
   assert re.search(r"width +REPRODUCED", told) and "Kaplan <et al.>" in told
+  assert "* In the paper: +10 (BLEU)" in told
   assert "2 reproduced, 1 not reproduced, 2 inconclusive" in " ".join(told.split())
 
 
@@ -176,4 +178,4 @@ def test_what_is_missing_is_run(tmp_path):
   found = json.loads((runs / "verdicts.json").read_text())
   assert found["outcomes"]["wide"]["1"]["values"]["heldout.loss"] > 0
   # Two seeds are fewer than the claims ask for.
-  assert "2 of 3 seeds are complete" in found["verdicts"][0]["reason"]
+  assert "2 of 3 seeds are complete" in found["claims"][0]["verdict"]["reason"]

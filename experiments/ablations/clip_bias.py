@@ -1,4 +1,4 @@
-"""Where the sigmoid loss starts: its bias and its scale (Zhai et al., 2023, section 4.5, table 4).
+"""Where the sigmoid loss starts: its bias and its scale (Zhai et al., 2023, table 4).
 
   research reproduce experiments/ablations/clip_bias.py table=pairs.tsv folder=pictures/ \\
       vocabulary=siglip/ --workdir runs/bias

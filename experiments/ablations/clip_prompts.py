@@ -4,9 +4,9 @@
   research reproduce experiments/ablations/clip_prompts.py:small --workdir runs/prompts
   research run experiments/ablations/clip_prompts.py:smoke
 
-A name alone is seldom a caption. "A photo of a {label}." gives the paper's ViT-L/14 1.3 % more on
-ImageNet, and the mean of 80 such prompts' vectors 3.5 % more than that; figure 4 has it for 36 sets
-and all sizes. Here classes are letters and digits (clip_glyphs.py), in styles that training never
+A name alone is seldom a caption. "A photo of a {label}." gives the paper 1.3 % more on ImageNet,
+and the mean of 80 such prompts' vectors 3.5 % more than that; figure 4 has it for 36 sets and five
+ResNets. Here classes are letters and digits (clip_glyphs.py), in styles that training never
 saw, and training never saw a name alone. The arms of a seed are the same model, trained again: they
 differ in what they are asked. `small` knows the ten digits.
 

@@ -29,7 +29,7 @@ from research.claims import Claim, Trend
 from research.in_context import InContext
 
 SHOTS = (0, 1, 4, 16)
-SIZES = {"smallest": "small", "smaller": "medium", "larger": "large", "largest": "xl"}
+SIZES = {"smallest": "small", "smaller": "xl", "larger": "13B", "largest": "175B"}
 SMALL = {  # layers, width, heads
   "smallest": (1, 32, 2),
   "smaller": (2, 32, 2),

@@ -8,8 +8,8 @@ GPTs of eight sizes, each with two of four amounts of text that double from one 
 run has its own cosine, as Hoffmann et al. (2022, appendix B) ask. Chinchilla's law is fitted to
 these sixteen arms, `n1_d1` the smallest, and held against `held_back`, which is larger than any and
 sees twice as much. `experiment` has 4 to 24 layers, half a billion tokens of C4 to eight billion,
-and rates that fall with the width as those of GPT-3. `small` has up to half a million parameters on
-the bytes of the documentation of Python, less than once through.
+and rates that fall with the width as those of GPT-3. `small` has up to 360,000 parameters, and
+640,000 held back, on the bytes of the documentation of Python, less than once through.
 
 Expect: not measured yet. The papers' exponents: 0.34 of parameters and 0.28 of tokens (Hoffmann et
 al., 2022, equation 10), at sizes a thousand times those of `small`.
@@ -44,7 +44,7 @@ def experiment(vocabulary="gpt2", corpus="c4", least=500_000_000, seeds=3):
 
 
 def small(least=65_536, seeds=3):
-  """Up to half a million parameters, on text that every machine has: minutes."""
+  """Up to 640,000 parameters, on text that every machine has: minutes."""
   yield from _grid(_docs(), SMALL, least, seeds, key_size=16, rate=0.3)
 
 

@@ -37,6 +37,8 @@ class Alike(Judged):
     super().__post_init__()
     if len(self.numbers) not in (0, 2):
       raise UserError(f"{self.name}: numbers={self.numbers} must be (one, other), or nothing.")
+    if self.numbers and not self.numbers[0] > 0:
+      raise UserError(f"{self.name}: numbers={self.numbers}; of what is not above 0 is no share.")
     if not self.within > 0:
       raise UserError(f"{self.name}: within={self.within} is no tolerance; give more than 0.")
 
@@ -54,6 +56,8 @@ class Alike(Judged):
     }
     try:
       table = results.table(self.arms(), self.metric, self.seeds)
+      if not (table[:, 0] > 0).all():
+        raise Lacking(f"{self.metric} of {self.one} is not above 0 in every seed; it has no shares")
     except Lacking as error:
       return inconclusive(error, **known)
     pairs = table[:, 1] / table[:, 0] - 1

@@ -27,8 +27,9 @@ from research.errors import UserError
 class Crossing(Judged):
   """One kind of arm is better at the small end of a scale, another at its large end.
 
-  Both must hold over the noise of the seeds. The effect is the lesser of the two leads, in the mean
-  over seeds; where the curves cross is read off between the arms, over the logarithm of the scale.
+  Both must hold over the noise of the seeds. The effect is the lead that decides, the lesser one
+  where both do, in the mean over seeds; where the curves cross is read off between the arms, over
+  the logarithm of the scale.
 
   Attributes:
     first, then: names of the arms of the two kinds, as many as there are places on the scale;
@@ -65,7 +66,7 @@ class Crossing(Judged):
     """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
     sign = 1 if self.lower else -1
     means = f"lead in {self.metric} of {self.first[0]} at {self.at[0]:,g} {self.scale}, "
-    means += f"and of {self.then[-1]} at {self.at[-1]:,g}, the lesser"
+    means += f"and of {self.then[-1]} at {self.at[-1]:,g}, whichever decides"
     try:
       table = sign * results.table(self.arms(), self.metric, self.seeds)
     except Lacking as error:
@@ -82,13 +83,14 @@ class Crossing(Judged):
       for place, (found, said) in zip(places, verdicts, strict=True)
       if found == outcome
     )
-    lesser = 0 if ends[0].estimate <= ends[1].estimate else 1
-    pairs = (behind[:, 0], -behind[:, -1])[lesser]
+    deciding = [i for i, (found, _) in enumerate(verdicts) if found == outcome]
+    end = min(deciding, key=lambda i: ends[i].estimate)
+    pairs = (behind[:, 0], -behind[:, -1])[end]
     return Verdict(
       outcome,
       reason,
       means=means,
-      effect=ends[lesser],
+      effect=ends[end],
       detectable=statistics.detectable(statistics.deviation(pairs), len(pairs)),
       pairs=tuple(map(float, pairs)),
       facts=self._place(behind),

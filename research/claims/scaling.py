@@ -57,6 +57,10 @@ class ScalingLaw(Judged):
       losses = results.table(self.arms(), self.metric, self.seeds)
       N, D = (results.sizes(self.arms(), what, self.seeds) for what in ("parameters", "tokens"))
       law = power_laws.fit(*(x[:, :-1].ravel() for x in (N, D, losses)))
+      if isinstance(law, power_laws.Kaplan):
+        other, sizes = ("tokens", D) if law.of == "parameters" else ("parameters", N)
+        if len(np.unique(sizes)) > 1:
+          raise Lacking(f"The law says nothing of {other}, in which {self.held_back} differs")
 
       def error(chosen: np.ndarray) -> float:
         small = (x[chosen, :-1].ravel() for x in (N, D, losses))

@@ -47,6 +47,11 @@ class Trend(Judged):
       raise UserError(f"{self.name}: ordered={self.ordered} is no trend; name three arms, or more.")
     if len(self.numbers) not in (0, len(self.ordered)):
       raise UserError(f"{self.name}: numbers={self.numbers} must be one for each arm, or nothing.")
+    if self.numbers and not self.unit and not self._papers() > 0:
+      raise UserError(
+        f"{self.name}: by numbers={self.numbers} and lower={self.lower} the paper's arms get "
+        "worse; order them with the worst first, and say lower=False where more is better."
+      )
 
   def arms(self) -> tuple[str, ...]:
     """The arms that it needs."""

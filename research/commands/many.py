@@ -23,7 +23,7 @@ def report(options) -> int:
   if alone and (not first.is_dir() or first in folders(first)):
     print(report.write(first))
     return 0
-  runs = list(dict.fromkeys(run for root in options.workdir for run in folders(root)))
+  runs = list({run.resolve(): run for root in options.workdir for run in folders(root)}.values())
   common = Path(os.path.commonpath([root.absolute() for root in options.workdir]))
   print(report.write_several(runs, options.output or common))
   return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 import re
@@ -16,6 +17,7 @@ from research.log.lines import Line
 from research.report.run import Run
 from research.statistics import Interval
 
+UNSEEN = ("every", "rows", "batch_size")  # fields of an evaluation that change no result
 NO_MEASURE = ("step", "time", "split", "standard_error", "chance", "interval", "n")
 
 
@@ -64,9 +66,13 @@ def differences(one: Group, other: Group, value: Callable[[Run], float]) -> np.n
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
   """Groups in the order of their first runs; two that would have one name are told apart."""
-  found: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+  found: dict[tuple[tuple[tuple[str, str], ...], int], list[Run]] = {}
+  copies: collections.Counter = collections.Counter()
   for run in runs:
-    found.setdefault(_without_seed(run), []).append(run)
+    key = _without_seed(run)
+    again = copies[key, seed(run)]  # the same seed once more is no further seed
+    copies[key, seed(run)] += not math.isnan(seed(run))
+    found.setdefault((key, again), []).append(run)
   names = [re.sub(r"/seed_\d+$", "", members[0].name) for members in found.values()]
   common = _common([name.split("/") for name in names])
   groups: list[Group] = []
@@ -122,11 +128,16 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _without_seed(run: Run) -> tuple[tuple[str, str], ...]:
-  left_out = ("name", "seed", *BOOKKEEPING)
   description = run.experiment["description"] or {"name of no experiment": run.name}
-  return tuple(
-    (path, str(text)) for path, text in description.items() if path.split(".")[0] not in left_out
-  )
+  return tuple((path, str(text)) for path, text in description.items() if not _left_out(path))
+
+
+def _left_out(path: str) -> bool:
+  """Whether a field says nothing of what is measured."""
+  parts = path.split(".")
+  if parts[0] == "evals":  # arms can differ in what they are asked
+    return parts[-1] in UNSEEN
+  return parts[0] in ("name", "seed", *BOOKKEEPING)
 
 
 def _common(paths: list[list[str]]) -> int:

@@ -26,7 +26,10 @@ BESIDE, PROMPTS = 6, 3  # arms and prompts of samples side by side
 NAMED = 6  # arms that are told as good as the best
 AXES = 7  # fields in the parallel coordinates: those that explain the most
 FEWEST = 8  # runs from which on a sweep's fields are looked at
-MORE = ("accuracy", "f1", "bleu", "chrf", "recall", "precision", "rouge", "exact", "at_", "top_")
+MORE = (
+  *("accuracy", "f1", "bleu", "chrf", "recall", "precision", "rouge", "exact", "answered", "gain"),
+  *("at_", "top_", "shots_", "class_mean", "to_text", "to_image"),
+)
 
 
 def write(runs: Sequence[Path], folder: Path) -> Path:
@@ -131,23 +134,32 @@ def _result(ranked: Sequence[Group], metric: str, lower: bool) -> str:
   """Which arm is best, and which others may be as good: nothing is better inside of the noise."""
   if not metric:
     return "Nothing has been evaluated yet."
+
+  def value(run: Run) -> float:
+    return groups.measured(run).get(metric, math.nan)
+
   best, *others = ranked
+  seeds = best.mean(value).n
+  if not seeds:
+    return f"No arm has a finite {page.text(metric)}."
   said = f"<b>{page.text(best.name)}</b> has the best {page.text(metric)}: "
   said += page.text(table_files.figure(best, metric))
-  if len(best.runs) < 2:
+  if seeds < 2:
     return f"{said}, with one seed, which cannot tell it from noise."
-  said += f" over {len(best.runs)} seeds."
-  close = [group.name for group in others if not _worse(best, group, metric, lower)]
-  more = f" and {len(close) - NAMED} more" if len(close) > NAMED else ""
-  return said + (
-    f" Within the noise of it: {page.text(', '.join(close[:NAMED]) + more)}." if close else ""
-  )
+  said += f" over {seeds} seeds."
+  close, untold = [], []
+  for other in others:
+    lead = groups.differences(best, other, value)
+    if len(lead) > 1:
+      close += [other.name] * (statistics.mean(lead if lower else -lead).low <= 0)
+    elif other.mean(value).n:  # an arm of which nothing was measured is as good as none
+      untold.append(other.name)
+  return said + _named("Within the noise of it", close) + _named("Too few seeds to tell", untold)
 
 
-def _worse(best: Group, other: Group, metric: str, lower: bool) -> bool:
-  """Whether the seeds that both have tell it."""
-  lead = groups.differences(best, other, lambda run: groups.measured(run).get(metric, math.nan))
-  return len(lead) > 1 and statistics.mean(lead if lower else -lead).low > 0
+def _named(what: str, arms: Sequence[str]) -> str:
+  more = f" and {len(arms) - NAMED} more" if len(arms) > NAMED else ""
+  return f" {what}: {page.text(', '.join(arms[:NAMED]) + more)}." if arms else ""
 
 
 def _curves(ranked: Sequence[Group], metric: str, lower: bool) -> str:

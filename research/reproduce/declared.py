@@ -27,7 +27,7 @@ def claims(recipe: load.Recipe) -> tuple[Judged, ...]:
     )
   found = tuple(found) if isinstance(found, Sequence) else (found,)
   for claim in found:
-    if not all(callable(getattr(claim, name, None)) for name in ("judge", "arms")):
+    if not isinstance(claim, Judged):
       raise UserError(f"{recipe.path}: CLAIMS holds {shown(claim)}, which is no claim.")
   names = [claim.name for claim in found]
   for name in names:

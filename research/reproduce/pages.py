@@ -18,11 +18,12 @@ FILE = "reproduce.html"
 WIDE, NARROW = (864, 320), (384, 300)
 KINDS = {REPRODUCED: "yes", NOT_REPRODUCED: "no", INCONCLUSIVE: "open"}
 ABOUT = (
-  "Effects are paired by seed and positive where they bear the paper out. The bar is the 95 % "
-  "interval of the mean over seeds (Student's t), small circles are the seeds, the shade holds "
-  "effects smaller than what so many seeds find in 80 of 100 trials, the diamond is the paper's "
-  "own effect where it has the same unit. Curves are means over seeds (thin lines) with their 95 % "
-  "intervals; these are of each arm by itself, and wider than that of the paired difference."
+  "Effects are paired by seed. They are positive where they bear the paper out or, where two "
+  "dashed lines show a tolerance, have to lie between these. The bar is the 95 % interval over "
+  "seeds, small circles are the seeds, the shade holds effects smaller than what so many seeds "
+  "find in 80 of 100 trials, the diamond is the paper's own effect where it has the same unit. "
+  "Curves are means over seeds (thin lines) with their 95 % intervals; these are of each arm by "
+  "itself, and wider than that of the paired difference."
 )
 
 
@@ -68,12 +69,11 @@ def _table(study: Study) -> str:
   rows = []
   for judgement in study.judgements:
     verdict = judgement.verdict
-    paper = words.signed(verdict.paper) + (" *" if verdict.unit else "")
     cells = (judgement.claim.name, verdict.outcome.lower(), words.effect(verdict))
-    cells += (words.interval(verdict), words.seen(verdict), paper)
+    cells += (words.interval(verdict), words.seen(verdict), words.marked(verdict))
     rows.append((KINDS[verdict.outcome], cells))
   table = page.table(header, rows)
-  if any(judgement.verdict.unit for judgement in study.judgements):
+  if any(words.elsewhere(judgement.verdict) for judgement in study.judgements):
     table += page.paragraph("* in another unit than ours, named below", "note")
   return table
 
@@ -94,7 +94,7 @@ def _claim(study: Study, judgement: Judgement, key: str) -> str:
         verdict.pairs,
         detectable=verdict.detectable,
         asked=verdict.asked,
-        paper=math.nan if verdict.unit else verdict.paper,
+        paper=math.nan if words.elsewhere(verdict) else verdict.paper,
         key=f"{key}-effect-{shape[0]}",
         width=shape[0],
       )

@@ -19,14 +19,14 @@ def write(study: Study, workdir: Path) -> Path:
   told = {
     "title": study.title,
     "command": study.command,
-    "verdicts": [
+    "claims": [
       {
         **{
           name: getattr(judgement.claim, name)
           for name in ("name", "paper", "where", "sentence", "metric", "seeds", "lower")
         },
         "arms": judgement.claim.arms(),
-        **dataclasses.asdict(judgement.verdict),
+        "verdict": dataclasses.asdict(judgement.verdict),
       }
       for judgement in study.judgements
     ],

@@ -11,7 +11,6 @@ from research.reproduce import words
 from research.reproduce.judged import Study
 
 STYLES = {REPRODUCED: "bold green", NOT_REPRODUCED: "bold red", INCONCLUSIVE: "yellow"}
-NARROW = 100  # columns below which a claim's figures stand below one another
 
 
 def show(study: Study, console: Console | None = None) -> None:
@@ -30,7 +29,7 @@ def show(study: Study, console: Console | None = None) -> None:
       words.effect(verdict),
       words.interval(verdict),
       words.seen(verdict),
-      Text(words.paper(verdict)),
+      words.marked(verdict),
     )
   console.print(table)
   console.print()
@@ -41,6 +40,8 @@ def show(study: Study, console: Console | None = None) -> None:
     console.print(Text(f"  {verdict.outcome} at this scale. {verdict.reason}"))
     if verdict.means:
       console.print(Text(f"  Effect: {verdict.means}.", "dim"))
+    if words.elsewhere(verdict):
+      console.print(Text(f"  * In the paper: {words.paper(verdict)}.", "dim"))
     for name, said in verdict.facts:
       console.print(Text(f"  {name}: {said}", "dim"))
   console.print()

@@ -27,11 +27,19 @@ def seen(verdict: Verdict) -> str:
   return f"{verdict.detectable:.2g}" if math.isfinite(verdict.detectable) else NONE
 
 
+def elsewhere(verdict: Verdict) -> bool:
+  """Whether the paper gives its own effect, in another unit than ours."""
+  return bool(verdict.unit) and math.isfinite(verdict.paper)
+
+
+def marked(verdict: Verdict) -> str:
+  """The paper's own effect, with a star where its unit is another."""
+  return signed(verdict.paper) + (" *" if elsewhere(verdict) else "")
+
+
 def paper(verdict: Verdict) -> str:
   """The paper's own effect, with its unit where that is another."""
-  if not math.isfinite(verdict.paper):
-    return NONE
-  return signed(verdict.paper) + (f" ({verdict.unit})" if verdict.unit else "")
+  return signed(verdict.paper) + (f" ({verdict.unit})" if elsewhere(verdict) else "")
 
 
 def effect(verdict: Verdict) -> str:
@@ -42,6 +50,6 @@ def effect(verdict: Verdict) -> str:
 def by_luck(claims: int) -> str:
   """How many of so many claims would be called reproduced if none of them were true."""
   return (
-    f"Of {claims} claims none of which is true, {0.025 * claims:.2g} would be called reproduced "
-    "on average: an interval of 95 % lies above zero in 2.5 of 100 such cases."
+    f"Of {claims} claims none of which is true, at most {0.025 * claims:.2g} would be called "
+    "reproduced on average: in 2.5 of 100 such cases an interval of 95 % lies where it is asked to."
   )
