@@ -44,7 +44,7 @@ def experiment(train, vocabulary="bert", corpus="c4", length=512, pair="", limit
   yield from arms(dataclasses.replace(base, name="bert_masking"), VARIANTS, seeds)
 
 
-def small(steps=280, seeds=3):
+def small(steps=200, seeds=3):
   """The arms with a claim, on text that every machine has: minutes, no download."""
   base = dataclasses.replace(bert_tasks.docs(steps), name="bert_masking")
   yield from arms(base, {arm: VARIANTS[arm] for arm in SMALL}, seeds)

@@ -42,7 +42,7 @@ def experiment(train, vocabulary="bert", corpus="c4", length=512, pair="", limit
   yield from _sizes(base, SIZES, seeds)
 
 
-def small(steps=400, seeds=3):
+def small(steps=280, seeds=3):
   """Four sizes, on text that every machine has: minutes, no download."""
   yield from _sizes(bert_tasks.docs(steps), SMALL, seeds)
 

@@ -35,7 +35,7 @@ def experiment(table, corpus="c4", form="{text} very {label}\n", names=NAMES, se
   yield from _parts(gpt1.experiment(corpus), problems, 1_000, seeds)
 
 
-def small(steps=704, seeds=3):
+def small(steps=448, seeds=3):
   """Which kind of statement a line of Python is, asked of who has read Python: minutes."""
   yield from _parts(gpt1_transfer.pretrain(steps), _kinds(), 500, seeds)
 

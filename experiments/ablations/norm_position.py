@@ -53,7 +53,7 @@ def experiment(source, target, heldout_source="", heldout_target="", peak=1e-3, 
   yield from arms(base, ARMS, seeds)
 
 
-def small(steps=300, peak=3e-3, seeds=3):
+def small(steps=200, peak=3e-3, seeds=3):
   """A deep and narrow decoder on text that every machine has: minutes."""
   yield from arms(_docs(steps, peak), ARMS, seeds)
 
