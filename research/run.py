@@ -81,6 +81,7 @@ class Run:
       self._say_skipped,
       begun=state.guard,
       last=self.experiment.steps,
+      step=self.begun,
     )
     return state
 

@@ -32,6 +32,7 @@ class Skipped:
     *,
     begun: Statistics,
     last: int,
+    step: int = 0,
   ):
     """Goes on from what the state of a run says.
 
@@ -41,10 +42,11 @@ class Skipped:
       say: shows a line.
       begun: the statistics in the state that the run goes on from.
       last: the step with which the run ends, which is waited for.
+      step: that the run goes on from.
     """
     self._guard, self._folder, self._say, self._last = guard, folder, say, last
     self._in_a_row, self._rollbacks = int(begun.skipped), int(begun.rollbacks)
-    self._newest = 0
+    self._newest = step
     self._pending: _Step | None = None
 
   def too_many(

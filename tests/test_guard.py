@@ -1,5 +1,7 @@
 """What counts as out of the ordinary, and what becomes of the steps that are not taken."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,6 +171,15 @@ def test_the_last_steps_of_a_run_count_too(tmp_path):
     NumericsError, match=f"2 steps in a row were not taken, the last of them {END}"
   ):
     run.step(END, good=False)
+
+
+def test_resumed_with_no_try_left_the_last_step_that_was_not_taken_is_told(tmp_path):
+  guard = Guard(tries=2)
+  begun = dataclasses.replace(guard.start(), skipped=jnp.int32(2))
+  run = Run(tmp_path)
+  run.skipped = Skipped(guard, run.folder, run.said.append, begun=begun, last=END, step=20)
+  with pytest.raises(NumericsError, match="2 steps in a row were not taken, the last of them 20"):
+    run.step(21, good=True)
 
 
 def test_it_goes_back_as_often_as_it_may(tmp_path):

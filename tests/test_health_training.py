@@ -10,7 +10,7 @@ import planted_faults
 import pytest
 import small_experiment
 
-from research import health, models, objectives, optim, update
+from research import health, lora, models, objectives, optim, update
 from research.guard import Guard
 from research.health import rules
 from research.health.probe import Movement, Units
@@ -218,6 +218,16 @@ def test_what_was_said_before_a_run_was_resumed_is_not_said_again(tmp_path):
   assert [line["step"] for line in health.read(tmp_path)] == [10, 31]
 
 
+def test_a_line_whose_text_names_its_step_is_written_once_by_a_run_that_was_killed(tmp_path):
+  first = health.Told(tmp_path, lambda line: None, 0)
+  first.keep(None, "skipped", "step 7 was not taken")
+  first.keep(None, "skipped", "step 25 was not taken")
+  again = health.Told(tmp_path, lambda line: None, 20)
+  for step in (25, 25, 26):  # the second time after going back
+    again.keep(None, "skipped", f"step {step} was not taken")
+  assert [line["text"].split()[1] for line in health.read(tmp_path)] == ["7", "25", "25", "26"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Counting:
   """Words that count up, which is soon learned; a row of the fifth epoch may hold a fault."""
@@ -268,6 +278,15 @@ def kinds(tmp_path, capsys, **fields):
   for line in health.read(tmp_path):
     told.setdefault(line["kind"], []).append(line["text"])
   return told, capsys.readouterr().err
+
+
+def test_adapters_alone_are_trained_past_the_first_look_at_how_weights_move(tmp_path, capsys):
+  groups = optim.Groups(frozen=(optim.all_but("_lora_"),))
+  adapters = {
+    "adapters": lora.LoRA("query/kernel$", 2, 4.0),
+    "optimizer": optim.AdamW(1e-3, groups=groups),
+  }
+  assert kinds(tmp_path, capsys, **adapters, steps=102, save_every=102, batch_size=8)[0] == {}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ class Told:
   """
 
   def __init__(self, workdir: Path, note: Callable[[str], None], start: int):
-    """Opens the file; lines of steps after `start` are dropped, as they are gone over again."""
+    """Opens the file; lines that have a step after `start` are dropped, as it is gone over again.
+
+    Those whose text names the step stay, and each stands for its repetition.
+    """
     self._path, self._note = Path(workdir) / FILE, note
     self._writes = distributed.first()
     kept = lines.keep(self._path, start) if self._writes and self._path.exists() else []
     self._kinds = {str(line.get("kind")) for line in kept}
+    self._again = Counter(str(line.get("text")) for line in kept if "step" not in line)
 
   def once(self, step: int, kind: str, text: str) -> None:
     """Says it, unless something of this kind was said of the run before."""
@@ -38,6 +43,9 @@ class Told:
   def keep(self, step: int | None, kind: str, text: str) -> None:
     """Writes down what was printed elsewhere; None of a text that names its step itself."""
     self._kinds.add(kind)
+    if step is None and self._again[text] > 0:
+      self._again[text] -= 1
+      return
     if self._writes:
       where = {} if step is None else {"step": step}
       with lines.append(self._path) as file:

@@ -143,7 +143,8 @@ class Health:
       self._before = None
     if (step + 1) % self._every == 0 and step + 1 < self._experiment.steps:
       self._movement = self._movement or self._first_movement()
-      self._before = self._movement.sample(params())
+      if self._movement.names:  # with adapters alone no weight of its own is trained
+        self._before = self._movement.sample(params())
     if step % self._every == 0:
       self._units = self._units or self._first_units()
       if self._units.applies:
