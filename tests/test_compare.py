@@ -1,12 +1,14 @@
 """Two experiments, or two runs, side by side: what differs is told, and what does not is not."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from research import checkpoint, cli, load, record
-from research.compare import lockstep, program, runs, shapes, sides
+from research import checkpoint, cli, load, microbatches, record
+from research.compare import command, lockstep, program, runs, shapes, sides
 from research.retention import Keep
 
 FILE = "tests/small_experiment.py"
@@ -83,6 +85,16 @@ def test_a_side_that_cannot_be_read_is_told(words, told, capsys):
   assert code == 2 and told in said
 
 
+def test_a_side_of_many_words_is_read_though_no_folder_could_be_called_so():
+  name = 50 * "small_"
+  assert sides.side(f"{FILE} name={name}").experiment.name == name
+
+
+def test_meshes_of_two_sizes_are_both_in_the_heading(capsys):
+  sizes = [f"{FILE} sharding.mesh.data={size}" for size in (2, 4)]
+  assert "Placements on 2 and 4 devices" in compared(capsys, *sizes)[1]
+
+
 def test_one_of_several_experiments_is_named_in_the_quotes():
   slow, fast = (sides.side(f"{FILE}:two --only small/{name}") for name in ("slow", "fast"))
   assert sides.differences(slow, fast) == [("optimizer.learning_rate", "0.001", "0.1")]
@@ -95,6 +107,22 @@ def test_side_by_side_another_rate_is_first_seen_in_the_parameters():
   first = found.first  # batch and gradient were the same
   assert (first.step, first.what, first.count, first.of) == (1, "parameters", 11, 11)
   assert first == found.clear and 0.009 < first.largest < 0.011
+
+
+def test_an_infinite_number_is_apart_and_of_the_same_shape():
+  a, b = ({"w": np.array([1.0, x])} for x in (2.0, np.inf))
+  found = lockstep.apart(1, "parameters", a, b)
+  assert "by up to inf" in command._apart(found)
+  other = lockstep.apart(1, "parameters", a, {"w": np.ones(3)})
+  assert "of another shape" in command._apart(other)
+
+
+def test_side_by_side_a_batch_is_cut_as_in_training(monkeypatch):
+  """Of what each try needs, only that is made up."""
+  monkeypatch.setattr(microbatches, "bytes_needed", lambda _, cut: 2**30 / cut.microbatches)
+  experiment = dataclasses.replace(sides.side(FILE).experiment, memory_target=0.5)
+  runner = lockstep.Runner(experiment)
+  assert (runner.experiment.microbatches, experiment.microbatches) == (2, 1)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ FLOORS = [
   {"bag_of_words", "matching", "flops", "fit", "microbatches", "warm_start"},
   {"placements", "text_probe", "gradient"},
   {"update", "looks"},
-  {"health"},
+  {"health", "fitting"},
   {"run", "side_by_side"},
   {"train", "preflight"},
   {"load", "report"},

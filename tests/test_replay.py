@@ -1,6 +1,7 @@
 """A step of a run is taken once more, exactly, and each example of it tells what it did."""
 
 import dataclasses
+import shutil
 
 import flax.linen as nn
 import jax
@@ -148,20 +149,36 @@ def test_before_the_first_checkpoint_a_run_is_begun_anew(folder):
   assert recalled.again()["loss"] == recorded(folder, 2)["loss"]
 
 
-def test_what_the_run_passed_over_is_passed_over(folder):
-  """A later checkpoint knows of it, the one before does not yet."""
-  recalled = recall(folder, 5, most=0)
-  program = recalled.program
+def passed_over(folder, program, count):
+  """Its last checkpoint says that it passed over so many batches."""
   with checkpoint.Checkpoints(folder / "checkpoints") as kept:
     state = kept.restore(program.abstract, 6)
-    passed = jax.device_put(jnp.int32(3), state.guard.passed.sharding)
+    passed = jax.device_put(jnp.int32(count), state.guard.passed.sharding)
     kept.about.update(kept.stored(6).about)
     kept.save(6, dataclasses.replace(state, guard=dataclasses.replace(state.guard, passed=passed)))
+
+
+def test_what_the_run_passed_over_is_passed_over(folder, tmp_path):
+  """A later checkpoint knows of it, the one before does not yet."""
+  recalled = recall(folder, 5, most=0)
+  folder = shutil.copytree(folder, tmp_path / "run")
+  passed_over(folder, recalled.program, 3)
   again = recall(folder, 5, most=0)
   source = recalled.experiment.data.source("train")
   _, numbers = pipeline.examples(source, 16, seed=0, step=4 + 3)
   assert again.passed == 3
   assert (again.numbers == numbers).all() and (again.numbers != recalled.numbers).any()
+
+
+def test_where_the_checkpoint_that_it_went_back_to_is_gone_no_batches_are_guessed(folder, tmp_path):
+  program = recall(folder, 5, most=0).program
+  folder = shutil.copytree(folder, tmp_path / "run")
+  passed_over(folder, program, 3)
+  shutil.rmtree(folder / "checkpoints" / "4")
+  with pytest.raises(
+    UserError, match=r"of steps 0 and 6 the run went back and passed over 3 batch"
+  ):
+    recall(folder, 2, most=9)
 
 
 @pytest.mark.parametrize(

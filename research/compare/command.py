@@ -122,7 +122,8 @@ def _placements(console: Console, a: Shapes, b: Shapes, found: shapes.Changes) -
   key = {name: tuple(map(_partition, pair)) for name, pair in pairs.items()}
   for name, members in shapes.folded(pairs, key):
     rows.append((name, *key[members[0]]))
-  title = f"Placements on {a.program.layout.mesh.size} devices"
+  sizes = dict.fromkeys(str(x.program.layout.mesh.size) for x in (a, b))
+  title = f"Placements on {' and '.join(sizes)} devices"
   _table(console, title, ("", "first", "second"), rows, "the same")
 
 
@@ -169,8 +170,9 @@ def _steps(console: Console, a: Side, b: Side, most: int) -> bool:
 
 def _apart(found: lockstep.Apart) -> str:
   when = f"step {found.step}, {found.what}" if found.step else found.what
-  far = f"{found.far:.2g} of its norm apart, its numbers by up to {found.largest:.2g}"
-  far = "of another shape" if math.isinf(found.largest) else far
+  far = "of another shape"
+  if found.largest is not None:
+    far = f"{found.far:.2g} of its norm apart, its numbers by up to {found.largest:.2g}"
   return f"{when}: {found.count} of {found.of} arrays, most of all {found.name}, {far}"
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from research import fitting, sharding, warm_start
 from research import gradient as gradients
-from research import sharding, update, warm_start
 from research.data import pipeline
 from research.errors import UserError
 from research.experiment import Experiment
@@ -31,8 +31,9 @@ class Apart:
     step: the update, from 1; 0 before the first.
     what: "initial values", "batch", "gradient" or "parameters".
     name: of the array that differs most.
-    far: norm of the difference over that of the first; infinite where shapes differ.
-    largest: difference of any of its numbers.
+    far: norm of the difference over that of the first; infinite where shapes differ, or a number
+      is infinite.
+    largest: difference of any of its numbers; None where shapes differ.
     count, of: how many arrays differ, of those that both have.
   """
 
@@ -40,7 +41,7 @@ class Apart:
   what: str
   name: str
   far: float
-  largest: float
+  largest: float | None
   count: int
   of: int
 
@@ -71,13 +72,12 @@ class Runner:
     """Builds it on the devices that are here, with its first state.
 
     Raises:
-      UserError: it has no steps, or does not fit the devices.
+      UserError: it has no steps, or does not fit the devices or its `memory_target`.
     """
     if experiment.optimizer is None:
       raise UserError(f"{experiment.name} counts its model and takes no steps to be compared.")
-    batch = update.abstract_batch(experiment)
+    experiment, self.program = fitting.program(experiment)
     self.experiment = experiment
-    self.program = update.build(experiment, experiment.sharding.make_mesh(), batch)
     self.batches = pipeline.batches(
       experiment.data.source("train"), experiment.batch_size, seed=experiment.seed, threads=0
     )
@@ -134,7 +134,7 @@ def apart(
   name = max(found, key=found.get)
   same_shape = a[name].shape == b[name].shape
   wide = [np.asarray(x[name], np.float64) for x in (a, b)]
-  largest = float(abs(wide[0] - wide[1]).max()) if same_shape else np.inf
+  largest = float(abs(wide[0] - wide[1]).max()) if same_shape else None
   return Apart(step, what, name, found[name], largest, len(found), len(both))
 
 

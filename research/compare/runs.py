@@ -92,7 +92,7 @@ def saved(a: Path, b: Path) -> Saved:
 
 
 def _by_step(path: Path) -> dict[tuple[int, str], Line]:
-  """(step, split) -> the line; what was written first of a step stands first."""
+  """(step, split) -> the last line of it."""
   return {
     (line["step"], str(line.get("split"))): line
     for line in lines.read(path)[0]

@@ -148,7 +148,7 @@ def folded(names: Iterable[str], key: Mapping[str, Any]) -> list[tuple[str, list
 
 
 def _range(numbers: list[int]) -> str:
-  """`0..11`, `0..10 by 2`, or the numbers themselves."""
+  """`0..11`, `0..10:2`, or the numbers themselves."""
   steps = {b - a for a, b in itertools.pairwise(numbers)}
   if len(steps) > 1:
     return ",".join(map(str, numbers))

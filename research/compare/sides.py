@@ -10,6 +10,7 @@ A side is written as what follows `research run`, in quotes, or as the folder of
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def side(said: str) -> Side:
   Raises:
     UserError: neither a run folder nor an experiment, or several without a name.
   """
-  if Path(said).is_dir():
+  if os.path.isdir(said):  # of what is too long for a name, Path.is_dir raises
     return _of_run(said)
   try:
     target, *words = shlex.split(said)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import checkpoint, metrics, microbatches, record, secrets, update, warm_start
+from research import checkpoint, fitting, metrics, record, secrets, update, warm_start
 from research.data import pipeline
 from research.errors import UserError
 from research.experiment import BOOKKEEPING, Experiment
@@ -60,8 +60,8 @@ def recall(workdir: Path, step: int, most: int) -> Recalled:
     most: updates that may be taken again to get there.
 
   Raises:
-    UserError: no run, another experiment or other data by now, or a step that is too far from the
-      checkpoints that are left.
+    UserError: no run, another experiment or other data by now, a step that is too far from the
+      checkpoints that are left, or one between two of them that do not tell which batches it had.
     IntegrityError: the checkpoint is damaged.
   """
   experiment = _experiment(workdir)
@@ -78,12 +78,12 @@ def recall(workdir: Path, step: int, most: int) -> Recalled:
         f"{step - 1 - before} steps were to be taken again; that is more than --most {most}. The "
         f"run has checkpoints of {', '.join(map(str, saved)) or 'no step'}."
       )
-    experiment, program = _built(experiment)
+    experiment, program = fitting.program(experiment)
     if before:
       state = kept.restore(program.abstract, before)
     else:
       state, _ = warm_start.first(experiment.init_from, program)
-    passed = _passed(kept, program, state, step)
+    passed = _passed(kept, program, state, step, before, experiment)
   order = {"batch_size": experiment.batch_size, "seed": experiment.seed}
   batches = pipeline.batches(source, start=before + passed, **order)
   for _ in counted("step", step - 1 - before):
@@ -120,24 +120,33 @@ def _experiment(workdir: Path) -> Experiment:
   return experiment
 
 
-def _built(experiment: Experiment) -> tuple[Experiment, update.Program]:
-  """As training builds it, in microbatches that fit."""
-  batch, mesh = update.abstract_batch(experiment), experiment.sharding.make_mesh()
-  experiment = microbatches.fewest(
-    experiment,
-    lambda cut: update.compiled_step(update.build(cut, mesh, batch), batch),
-    rows=experiment.sharding.layout(mesh).parts("B"),
-  )
-  return experiment, update.build(experiment, mesh, batch)
-
-
-def _passed(kept: checkpoint.Checkpoints, program: update.Program, state: Any, step: int) -> int:
+def _passed(
+  kept: checkpoint.Checkpoints,
+  program: update.Program,
+  state: Any,
+  step: int,
+  before: int,
+  experiment: Experiment,
+) -> int:
   """Batches that the run had passed over when it took the step for good.
 
-  It goes back to the newest checkpoint only, so between two of them the count is that of the later
-  one, where there is a later one.
+  It goes back to the newest checkpoint only, so between two that were saved one after the other the
+  count is that of the later one, where there is a later one. Where checkpoints between them are
+  gone, it may have gone back to one of those, and the steps before it had passed over fewer.
+
+  Raises:
+    UserError: the count grew between two checkpoints that are further apart.
   """
+  mine = int(state.guard.passed)
   later = min((number for number in kept.steps.all() if number >= step), default=None)
   if later is None:
-    return int(state.guard.passed)
-  return int(kept.restore(program.abstract.guard, later, under="guard").passed)
+    return mine
+  passed = int(kept.restore(program.abstract.guard, later, under="guard").passed)
+  apart = experiment.save_every or max(1, experiment.steps // 10)
+  if passed != mine and later - before > apart:
+    raise UserError(
+      f"--step {step}: between its checkpoints of steps {before} and {later} the run went back and "
+      f"passed over {passed - mine} batches; which steps it had taken before that is not known any "
+      "more. Choose a step closer before a checkpoint that is left."
+    )
+  return passed
