@@ -20,6 +20,7 @@ from research.data import ByHash, Bytes, Labelled, Labels
 from research.data.clean import digest
 from research.data.splits import HELDOUT, TRAIN
 from research.data.task_rows import Record, Records
+from research.errors import UserError
 from research.generate.language import replicated
 from research.matching.probes import check_strength, logistic
 from research.metrics import Metrics, Sample
@@ -52,6 +53,8 @@ class TextProbe:
 
   def __post_init__(self):
     check_strength(self.strength)
+    if self.rows < 1:
+      raise UserError(f"rows={self.rows} asks nothing; choose at least 1.")
     self._task()
 
   def total(

@@ -197,6 +197,11 @@ def test_a_probe_learns_what_states_know_and_else_what_chance_knows():
   assert probe.total(Firsts(True), {}, Bytes(), lambda: True) is None
 
 
+def test_a_probe_of_no_rows_is_told():
+  with pytest.raises(UserError, match="rows=0 asks nothing"):
+    TextProbe(Vowels(), 8, (None, None, None), data.ByHash(heldout=0.3), rows=0)
+
+
 # Masks.
 
 
