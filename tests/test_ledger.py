@@ -119,6 +119,24 @@ def test_a_condition_that_is_none_is_told(root, where, told):
     found(root, where)
 
 
+def test_names_that_are_not_utf8_are_kept(tmp_path):
+  folder = run(tmp_path, "a/caf\udce9", entry.FAILED, "no caf\udce9.txt", model="caf\udce9.txt")
+  (folder / "caf\udce9.txt").touch()
+  assert found(tmp_path, "error~caf\udce9", "model=caf\udce9.txt") == ["a/caf\\udce9"]
+  with Ledger(tmp_path) as ledger:
+    ledger.take(folder)
+    (told,) = ledger.find()
+  assert told.run["error"] == "no caf\\udce9.txt" and "caf\\udce9.txt" in told.files
+
+
+def test_a_large_integer_is_told_to_the_last_digit(tmp_path):
+  run(tmp_path, "a", seed=2**53 + 1)
+  with Ledger(tmp_path) as ledger:
+    ledger.refresh()
+    (told,) = ledger.find()
+  assert told.fields["seed"] == 2**53 + 1
+
+
 def test_nothing_that_is_typed_is_sql(root):
   for value in ("done' OR '1'='1", "x'; DROP TABLE runs; --", '"', "%", "?"):
     assert found(root, f"state={value}") == []

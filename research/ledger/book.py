@@ -92,7 +92,9 @@ class Ledger:
       self.check(condition.name)
     made = [condition.sql() for condition in conditions]
     where = " AND ".join(["1", *(test for test, _ in made)])
-    values = [value for _, given in made for value in given]
+    values = [
+      _utf8(value) if isinstance(value, str) else value for _, given in made for value in given
+    ]
     rows = self._file.execute(
       f"SELECT folder FROM runs WHERE {where} ORDER BY folder",  # noqa: S608 (see `conditions`)
       values,
@@ -105,7 +107,8 @@ class Ledger:
 
   def check(self, name: str) -> None:
     """UserError where no run has a fact of that name; the nearest is told."""
-    if not self._file.execute("SELECT 1 FROM facts WHERE name = ? LIMIT 1", [name]).fetchone():
+    known = "SELECT 1 FROM facts WHERE name = ? LIMIT 1"
+    if not self._file.execute(known, [_utf8(name)]).fetchone():
       close = nearest(name, self.names())
       raise UserError(
         f"no run in {self.root} has a {name!r}.{close} `research runs {self.root} --csv` has all "
@@ -161,7 +164,7 @@ class Ledger:
       raise
 
   def _name(self, run: Path) -> str:
-    return run.absolute().relative_to(self.root.absolute()).as_posix()
+    return _utf8(run.absolute().relative_to(self.root.absolute()).as_posix())
 
   def _write(self, run: Path) -> None:
     name = self._name(run)
@@ -182,7 +185,7 @@ class Ledger:
     )
     for kind, name, text, number in rows:
       kinds[kind][name] = (
-        text if number is None else int(number) if text.lstrip("-").isdecimal() else number
+        text if number is None else int(text) if text.lstrip("-").isdecimal() else number
       )
     return Facts(folder, **kinds)
 
@@ -192,4 +195,9 @@ def _rows(found: Facts) -> Iterable[tuple[str, str, str, str, float | None]]:
     for name, value in getattr(found, kind).items():
       plain = isinstance(value, int | float) and not isinstance(value, bool)
       number = float(value) if plain and math.isfinite(value) else None
-      yield found.folder, kind, name, str(value), number
+      yield found.folder, kind, _utf8(name), _utf8(str(value)), number
+
+
+def _utf8(text: str) -> str:
+  """As SQLite takes it: what is not UTF-8 in a file's name is a lone surrogate in Python."""
+  return text.encode("utf-8", "backslashreplace").decode()
