@@ -255,7 +255,9 @@ def _checked(function: Callable[..., Any], knobs: dict[str, Any], path: Path) ->
     hint = None if hint is inspect.Parameter.empty or isinstance(hint, str) else hint
     if isinstance(default, str) and not isinstance(value, str):
       value = str(value)  # `file=2024` is a name, not a number
-    checked[name] = check(value, default, hint, name)
+    trial = name == search.TRIAL and (isinstance(value, Mapping) or hasattr(value, "suggest_float"))
+    # It may be annotated as Optuna's, and is one of ours where it was written down.
+    checked[name] = value if trial else check(value, default, hint, name)
   return checked
 
 

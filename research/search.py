@@ -129,7 +129,8 @@ class Grid:
         f"a grid has no end of values of {name!r} between {low} and {high}: give suggest_float a "
         "step, or suggest_categorical the values."
       )
-    return self._first(name, [low + i * step for i in range(int((high - low) / step + 1e-9) + 1)])
+    count = int((high - low) / step + 1e-9) + 1
+    return self._first(name, [min(low + i * step, high) for i in range(count)])  # 3 * 0.1 > 0.3
 
   def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
     return self._first(name, list(range(low, high + 1, step)))

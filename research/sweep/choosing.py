@@ -23,7 +23,7 @@ def storage(workdir: Path, url: str | None) -> Any:
   if url is not None:
     return optuna.storages.RDBStorage(url)
   # A symbolic link is made by one alone on any network file system; other locks are not so sure.
-  path = str(workdir / JOURNAL)
+  path = str((workdir / JOURNAL).absolute())  # the lock links to it, read from its own folder
   journal = optuna.storages.journal
   return journal.JournalStorage(
     journal.JournalFileBackend(path, lock_obj=journal.JournalFileSymlinkLock(path))

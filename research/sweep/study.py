@@ -29,7 +29,7 @@ from research.sweep.choosing import optuna
 
 LOCKS = "search"  # a folder in that of a search
 TRIES = 3  # starts in a row that may bring no newer checkpoint
-BEAT, SILENT = 30.0, 180.0  # seconds between signs of life; without one, another host is gone
+BEAT, SILENT = 30.0, 180.0  # seconds between signs of life; who gives none elsewhere is gone
 State = optuna.trial.TrialState
 
 
@@ -96,6 +96,8 @@ class Study:
       UserError: the storage cannot be opened, or holds another search under this name.
     """
     self.search, self.recipe, self.workdir, self.trials = wanted, recipe, workdir, trials
+    # Locks tell who is at work of those alone that search in this folder.
+    self._here = f"{socket.gethostname()}:{workdir.resolve()}"
     self._space: dict[str, list[Any]] = {}
     if wanted.sampler == "grid":
       grid = search.Grid()
@@ -173,7 +175,7 @@ class Study:
     """A trial that has begun, where nobody is at work on it any more."""
     told = frozen.user_attrs
     workdir = self.workdir / told.get("name", f"trial_{frozen.number}")
-    elsewhere = told.get("host", socket.gethostname()) != socket.gethostname()
+    elsewhere = told.get("host", self._here) != self._here
     if elsewhere and time.time() - told.get("alive", 0.0) < SILENT:
       return None
     if lock.holder(workdir) or (held := lock.take(self._lock(frozen.number), lock.NOW)) is None:
@@ -200,7 +202,7 @@ class Study:
       self._tell(trial.number, State.FAIL)
       held.close()
       raise
-    for name, value in {"host": socket.gethostname(), "name": experiment.name}.items():
+    for name, value in {"host": self._here, "name": experiment.name}.items():
       trial.set_user_attr(name, value)
     recipe, workdir = self.of(trial.number, trial.params), self.workdir / experiment.name
     found = Held(trial.number, recipe, experiment, workdir, trial, held)
