@@ -18,7 +18,7 @@ import pytest
 from launch import cli as launch_cli
 from research import UserError, entry, load, lock
 from research.ledger import Ledger, conditions
-from research.sweep import clusters, command, display, dry_run, processes, row, runner
+from research.sweep import clusters, command, display, dry_run, probe, processes, row, runner
 from research.sweep.shares import shares
 
 FILE = Path(__file__).parent / "counted_runs.py"
@@ -210,6 +210,20 @@ def test_the_time_of_a_sweep_is_that_of_the_worker_who_ends_last():
   assert dry_run.together([3, 1, 1, 1], workers=2) == 3
   assert dry_run.together([1, 1, 3], workers=2) == 4
   assert math.isnan(dry_run.together([1, math.nan], workers=1))
+  assert math.isnan(dry_run.together([1, math.nan], workers=2))
+
+
+def test_a_dry_run_adds_up_the_runs_that_there_are_to_do(here, monkeypatch, capsys):
+  first, other, _ = load.recipe(f"{TINY}:widths", ["text=t"]).experiments()
+  seeds = [dataclasses.replace(first, name=f"tiny/w/seed_{i}", seed=i) for i in range(10)]
+  entry.write(here / other.name, dataclasses.replace(entry.first(other, TINY), state="done"))
+  known = probe.Cost(flops=1e6, memory=3e6, compile_seconds=1, train_seconds=2)
+  costs = [known, dataclasses.replace(known, flops=math.nan, memory=9e9)]
+  monkeypatch.setattr(dry_run, "measure", lambda *_: costs)
+  dry_run.show(None, [*seeds, other], here, workers=4)
+  told = capsys.readouterr().out.splitlines()[-1]
+  assert "11 runs, 10 to do, 4 at once" in told
+  assert "10M FLOPs; at most 12MB of the machine's" in told
 
 
 @pytest.mark.parametrize(
@@ -234,12 +248,23 @@ def test_workers_share_the_cores(monkeypatch, cores, workers, parts):
     ("0,1", None, ["0", "1"], [None, None]),
     ("0,1,2,3", 2, ["0,1", "2,3"], [None, None]),
     ("3,5", 3, ["3", "5", "3"], ["0.450", None, "0.450"]),
+    ("0,-1,1", None, ["0"], [None]),
+    ("GPU-1a,GPU-1b", None, ["GPU-1a", "GPU-1b"], [None, None]),
   ],
 )
 def test_workers_share_the_gpus(gpus, workers, seen, fraction):
   found = [share.environment for share in shares(workers, 9, {"CUDA_VISIBLE_DEVICES": gpus})]
   assert [part["CUDA_VISIBLE_DEVICES"] for part in found] == seen
   assert [part.get("XLA_PYTHON_CLIENT_MEM_FRACTION") for part in found] == fraction
+
+
+@pytest.mark.parametrize(
+  ("platforms", "gpus", "seen"),
+  [("cuda,cpu", "0", {"0"}), ("cpu,cuda", "0", {None}), ("cuda", "-1", {None})],
+)
+def test_gpus_count_where_jax_computes_on_them(platforms, gpus, seen):
+  found = shares(None, 9, {"JAX_PLATFORMS": platforms, "CUDA_VISIBLE_DEVICES": gpus})
+  assert {share.environment.get("CUDA_VISIBLE_DEVICES") for share in found} == seen
 
 
 def test_tpus_belong_to_one_process(monkeypatch):

@@ -51,7 +51,7 @@ def show(
   parts = shares(workers, max(todo, 1))
   costs = measure(recipe, [kind.experiments[0].name for kind in found], parts)
   _print(found, costs, len(parts))
-  return int(any(cost.error and math.isnan(cost.seconds) for cost in costs))
+  return int(any(cost.error for cost in costs))
 
 
 def kinds(experiments: Sequence[Experiment], workdir: Path) -> list[Kind]:
@@ -103,7 +103,9 @@ def measure(recipe: Recipe, names: Sequence[str], parts: Sequence[Share]) -> lis
 
 def together(seconds: Iterable[float], workers: int) -> float:
   """Seconds until all runs are done: each begins, in turn, when a worker has become free."""
-  ends = [0.0] * workers
+  ends, seconds = [0.0] * workers, list(seconds)
+  if any(math.isnan(each) for each in seconds):
+    return math.nan  # a heap would lose it among numbers
   for each in seconds:
     heapq.heapreplace(ends, ends[0] + each)
   return max(ends)
@@ -117,7 +119,8 @@ def _print(found: Sequence[Kind], costs: Sequence[Cost], workers: int) -> None:
   heads = ("experiment", "runs", "to do", "parameters", "FLOPs", "memory", "compile", "step", "run")
   for head in heads:
     table.add_column(head, justify="left" if head == "experiment" else "right", overflow="fold")
-  for kind, cost in zip(found, costs, strict=True):
+  pairs = list(zip(found, costs, strict=True))
+  for kind, cost in pairs:
     known = (
       [cost.error]
       if cost.error
@@ -133,9 +136,10 @@ def _print(found: Sequence[Kind], costs: Sequence[Cost], workers: int) -> None:
     table.add_row(kind.label, str(len(kind.experiments)), str(kind.todo), *known)
   wide = None if sys.stdout.isatty() else 10_000
   Console(width=wide, markup=False, highlight=False).print(table)
-  runs = [cost.seconds for kind, cost in zip(found, costs, strict=True) for _ in range(kind.todo)]
-  flops = sum(cost.flops * kind.todo for kind, cost in zip(found, costs, strict=True))
-  most = sum(heapq.nlargest(workers, (cost.memory for cost in costs if not cost.error)))
+  runs = [cost.seconds for kind, cost in pairs for _ in range(kind.todo)]
+  flops = sum(cost.flops * kind.todo for kind, cost in pairs if kind.todo)  # 0 * nan is no number
+  memory = (cost.memory for kind, cost in pairs if not cost.error for _ in range(kind.todo))
+  most = sum(heapq.nlargest(workers, memory))
   total = sum(len(kind.experiments) for kind in found)
   print(
     f"{total} runs, {len(runs)} to do, {workers} at once: about "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -82,10 +83,11 @@ def _part(cores: list[int], i: int, count: int) -> tuple[int, ...]:
 
 
 def _gpus(environment: Mapping[str, str]) -> list[str]:
-  if "cpu" in environment.get("JAX_PLATFORMS", ""):
+  if environment.get("JAX_PLATFORMS", "").partition(",")[0] == "cpu":  # the first is the default
     return []
   if (named := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-    return [name for name in named.split(",") if name]
+    names = itertools.takewhile(lambda name: name.strip() != "-1", named.split(","))
+    return [name for name in names if name]  # CUDA, too, sees none from a -1 on
   found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
   return sorted((match[1] for match in found if match), key=int)
 
