@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 
 from research import distributed
-from research.errors import UserError
+from research.errors import RunError, UserError
 
 FILE = "run.lock"
 NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -26,7 +26,8 @@ def alone_in(workdir: Path) -> Iterator[None]:
   """Makes `workdir` and keeps other runs out of it; the first process of a job holds the lock.
 
   Raises:
-    UserError: somebody else is at work there, or it cannot be written.
+    RunError: somebody else is at work there, who may be done the next time.
+    UserError: it cannot be written.
   """
   with contextlib.ExitStack() as stack:
     with distributed.together("locking the run folder"):
@@ -74,9 +75,7 @@ def _of(workdir: Path) -> FileIO:
     ) from error
   if lock is None:
     who = holder(workdir) or "another process"
-    raise UserError(
-      f"{workdir} is in use by {who}; wait for it, end it, or give another --workdir."
-    )
+    raise RunError(f"{workdir} is in use by {who}; wait for it, end it, or give another --workdir.")
   return lock
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from research.errors import UserError
+from research.errors import RunError
 from research.lock import alone_in
 
 HOLDER = """
@@ -22,8 +22,9 @@ def test_the_second_run_in_a_folder_is_told_who_is_there(tmp_path):
   with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
     assert other.stdout.readline() == "here\n"
     told = f"is in use by process {other.pid} on .*; wait for it"
-    with pytest.raises(UserError, match=told), alone_in(tmp_path):
+    with pytest.raises(RunError, match=told) as error, alone_in(tmp_path):
       pass
+    assert error.value.exit_code == 1  # the other may be done the next time
     other.kill()
     other.wait()
     with alone_in(tmp_path):  # nothing is left of a lock whose holder was killed

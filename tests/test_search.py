@@ -58,6 +58,15 @@ def test_a_trial_that_was_written_down_is_an_ordinary_run(file):
   assert "--workdir runs" in recipe.command(Path("runs")) and "7" in recipe.command(Path("runs"))
 
 
+def test_a_trial_may_be_annotated_as_optunas(file):
+  pytest.importorskip("optuna")
+  path = file()
+  text = path.read_text().replace("def search(trial)", "def search(trial: optuna.Trial)")
+  path.write_text(f"import optuna\n{text}")
+  recipe = load.recipe(f"{path}:search", ["trial={'number': 7, 'rate': 0.003}"])
+  assert recipe.experiment().name == "tiny/trial_7"
+
+
 @pytest.mark.parametrize(
   "values, said",
   [({"rat": 0.1}, "does not say 'rate'.*'rat'"), ({"rate": 7.0}, "7.0 is not between")],
@@ -97,6 +106,13 @@ def test_a_grid_needs_values_that_end():
   assert grid.space == {"a": pytest.approx([0.1, 0.3, 0.5]), "b": [1, 2, 3]}
   with pytest.raises(UserError, match="no end of values of 'c'"):
     grid.suggest_float("c", 0.1, 0.5)
+
+
+def test_a_trial_takes_the_last_value_of_a_grid():
+  grid = Grid()
+  grid.suggest_float("a", 0.1, 0.3, step=0.1)  # 0.1 + 2 * 0.1 is more than 0.3
+  last = Chosen({"a": grid.space["a"][2]})
+  assert last.suggest_float("a", 0.1, 0.3, step=0.1) == 0.3
 
 
 def test_numbers_are_counted_once_whoever_asks(file, tmp_path):
@@ -182,6 +198,40 @@ def test_a_database_serves_as_well(file, tmp_path):
   assert again.take().number == 1
   with pytest.raises(UserError, match="cannot be opened"):
     study_of(file(), tmp_path / "search", 2, "nosuch://host/trials")
+
+
+def test_a_folder_leaves_the_trials_of_another_alone_until_that_is_silent(
+  file, tmp_path, monkeypatch
+):
+  path, url = file(), f"sqlite:///{tmp_path}/trials.db"
+  one, other = (study_of(path, tmp_path / name, 2, url) for name in ("one", "other"))
+  assert one.take().number == 0
+  assert other.take().number == 1 and other.take() is None
+  monkeypatch.setattr("research.sweep.study.SILENT", 0)
+  assert other.take().number == 0
+
+
+def test_the_lock_of_a_search_is_seen_from_a_relative_folder(tmp_path, monkeypatch):
+  pytest.importorskip("optuna")
+  from research.sweep import choosing
+
+  monkeypatch.chdir(tmp_path)
+  Path("runs/s").mkdir(parents=True)
+  choosing.storage(Path("runs/s"), None)._backend._lock.acquire()
+  assert Path("runs/s/search.journal.lock").exists()  # else nobody sees how old it is
+
+
+def test_a_search_whose_folders_cannot_be_made_is_told(file, tmp_path, capsys):
+  pytest.importorskip("optuna")
+  from research.sweep.search import search
+
+  path, folder = file(), tmp_path / "s"
+  folder.mkdir()
+  (folder / "tiny").touch()
+  wanted = declared(load.functions(path)["search"])
+  with pytest.raises(UserError, match="the first 3 trials have failed"):
+    search(wanted, load.recipe(f"{path}:search"), folder, trials=5, workers=1)
+  assert "tiny/trial_0 cannot be made: " in capsys.readouterr().out
 
 
 def test_another_search_has_another_folder(file, tmp_path):

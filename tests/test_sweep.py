@@ -144,6 +144,41 @@ def test_a_run_that_another_process_is_at_work_on_is_waited_for(here, capfd):
   assert f"run/0 in use: process {os.getpid()}" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("deed", "begun"), [("end", False), ("refuse", True)])
+def test_a_run_that_another_process_ends_meanwhile_is_done(here, monkeypatch, deed, begun):
+  (made,) = load.recipe(str(FILE), [f"folder={here}", f"deeds={deed}"]).experiments()
+  done = dataclasses.replace(entry.first(made, FILE), state=entry.DONE)
+
+  def holder(workdir):  # it ends just before it is asked for
+    if (here / "starts").exists() == begun:
+      entry.write(workdir, done)
+
+  monkeypatch.setattr(lock, "holder", holder)
+  assert states(swept(here, deed)) == ["done"]
+  assert (here / "starts").exists() == begun
+  assert entry.read(here / "runs/run/0").state == entry.DONE
+
+
+def test_a_folder_that_cannot_be_made_ends_no_other_run(here):
+  (here / "runs/run").mkdir(parents=True)
+  (here / "runs/run/0").touch()
+  found = swept(here, "end,end")
+  assert states(found) == ["failed", "done"] and found.exit_code == 2
+  assert "run/0 cannot be made: " in found.rows[0].error
+
+
+@pytest.mark.parametrize(("old", "new"), [("run/{i}", "arm/of/{i}"), ("length=8", "length=16")])
+def test_a_file_that_is_edited_meanwhile_runs_nothing_else(here, old, new):
+  file = here / "edited.py"
+  file.write_text(FILE.read_text())
+  recipe = load.recipe(str(file), [f"folder={here}", "deeds=end"])
+  made = recipe.experiments()
+  file.write_text(file.read_text().replace(old, new))
+  (told,) = runner.sweep(recipe, made, here / "runs").rows
+  assert told.error.startswith(f"{file} has changed since this sweep began, and run/0 with it")
+  assert not (here / "starts").exists()
+
+
 @pytest.mark.parametrize(
   "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )

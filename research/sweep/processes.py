@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from research import memory
+from research.errors import UserError
 from research.sweep import worker
 from research.sweep.shares import Share
 from research.sweep.worker import Task
@@ -83,8 +84,17 @@ class Processes:
     return len(self._signals)
 
   def start(self, task: Task, of: Any) -> bool:
-    """Starts a task in a free share; False where it must be tried again."""
-    task.workdir.mkdir(parents=True, exist_ok=True)
+    """Starts a task in a free share; False where it must be tried again.
+
+    Raises:
+      UserError: its folder cannot be made.
+    """
+    try:
+      task.workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(
+        f"{task.workdir} cannot be made: {error.strerror}; give another --workdir."
+      ) from error
     process = self._context.Process(target=worker.work, args=(task, self.free[0]))
     try:
       process.start()

@@ -112,26 +112,35 @@ class _Runner:
         self._start_one(each)
 
   def _start_one(self, each: Row) -> None:
+    who = lock.holder(each.workdir)  # first: an entry is written before its lock is given back
     if each.done_before():
       each.state, each.fresh = entry.DONE, True
       self._tell(each)
       return
-    if who := lock.holder(each.workdir):
+    if who:
       self._hold(each, who)
       return
     each.newest = each.checkpoint()
-    if self.processes.start(Task(self.recipe, each.name, each.workdir), each):
+    try:
+      begun = self.processes.start(Task(self.recipe, each.name, each.workdir, each.identity), each)
+    except UserError as error:
+      each.code = error.exit_code
+      self._failed(each, str(error))
+      self._tell(each)
+      return
+    if begun:
       each.state, each.error = entry.RUNNING, ""
       self.shown.tell(each)
 
   def _ended(self, ended: Process) -> None:
     each, code = ended.of, ended.code
     each.code = code if code >= 0 else 128 - code
+    who = lock.holder(each.workdir)  # first, as in `_start_one`
     if each.code == 0 or each.done_before():
       each.state, each.fresh = entry.DONE, True
     elif self.processes.stopping and each.code not in FINAL:
       each.state = entry.STOPPED
-    elif who := lock.holder(each.workdir):
+    elif who:
       self._hold(each, who)
       return
     elif each.code in FINAL:

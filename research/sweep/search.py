@@ -84,8 +84,16 @@ class _Runner:
 
   def _start(self) -> None:
     while not self.processes.stopping and self.processes.free and (held := self.study.take()):
-      task = Task(held.recipe, held.experiment.name, held.workdir)
-      if not self.processes.start(task, _Run(held)):
+      name, identity = held.experiment.name, entry.of(held.experiment)
+      try:
+        begun = self.processes.start(Task(held.recipe, name, held.workdir, identity), _Run(held))
+      except UserError as error:
+        self.study.failed(held)
+        held.release()
+        print(f"{name}: {error}", flush=True)
+        self._check()
+        continue
+      if not begun:
         held.stopped()
         held.release()
 

@@ -18,8 +18,9 @@ import time
 import traceback
 from pathlib import Path
 
-from research import secrets
-from research.errors import RunError
+from research import entry, secrets
+from research.errors import RunError, UserError
+from research.experiment import Experiment
 from research.load import Recipe
 from research.sweep.shares import Share
 
@@ -30,11 +31,19 @@ GRACE = 120.0  # seconds to save in, once the runner is gone
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """One run: the recipe, the name of its experiment, its folder."""
+  """One run.
+
+  Attributes:
+    recipe: that makes its experiment.
+    name: of the experiment.
+    workdir: its folder.
+    identity: of the experiment, as whoever starts the run knows it; see `entry.identity`.
+  """
 
   recipe: Recipe
   name: str
   workdir: Path
+  identity: str
 
 
 def work(task: Task, share: Share) -> None:
@@ -74,8 +83,7 @@ def _carry_out(task: Task) -> int:
   try:
     from research.attempt import attempt
 
-    experiments = {experiment.name: experiment for experiment in task.recipe.experiments()}
-    finished = attempt(task.recipe, experiments[task.name], task.workdir)
+    finished = attempt(task.recipe, _experiment(task), task.workdir)
   except RunError as error:
     print(f"error: {secrets.redact(str(error))}", file=sys.stderr)
     return error.exit_code
@@ -85,3 +93,14 @@ def _carry_out(task: Task) -> int:
     print(secrets.redact(traceback.format_exc()), end="", file=sys.stderr)
     return RunError.exit_code
   return 0 if finished.complete else STOPPED
+
+
+def _experiment(task: Task) -> Experiment:
+  """That of a task; UserError where the file, read only now, says something else by now."""
+  made = {experiment.name: experiment for experiment in task.recipe.experiments()}.get(task.name)
+  if made is None or entry.of(made) != task.identity:
+    raise UserError(
+      f"{task.recipe.path} has changed since this sweep began, and {task.name} with it; change it "
+      "back, or start the sweep again."
+    )
+  return made
