@@ -20,7 +20,7 @@ from research.stacking import restack, unstack
 from research.steps import SCORES
 
 ORIGIN = "init_from"  # in a manifest
-WORDS = "vocabulary"  # of a run, a folder in its folder
+WORDS, SOURCE_WORDS = "vocabulary", "source_vocabulary"  # of a run, folders in its folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,15 +129,28 @@ def begin(start: Start, program: Any) -> Any:
 
 
 def same_words(init_from: InitFrom, workdir: Path) -> None:
-  """UserError where a run reads its data in another vocabulary than the one it starts from."""
-  theirs, ours = Path(init_from.run) / WORDS, Path(workdir) / WORDS
-  if not all((folder / vocabulary.FILE).is_file() for folder in (theirs, ours)):
+  """UserError where a run reads its data in other vocabularies than the one it starts from."""
+  runs = Path(init_from.run), Path(workdir)
+  if not all((run / WORDS / vocabulary.FILE).is_file() for run in runs):
     return  # one of them reads no text
-  if vocabulary.read(theirs) != vocabulary.read(ours):
+  theirs, ours = (vocabulary.read(run / WORDS) for run in runs)
+  if theirs != ours:
     raise UserError(
       f"the data is not in the vocabulary of init_from.run={init_from.run}, so that its parameters "
       f"would stand for other tokens; give the data the tokenizer data.FromRun({init_from.run!r})."
     )
+  theirs, ours = map(_source_words, runs)
+  if theirs != ours:
+    raise UserError(
+      f"the sources are not in the source vocabulary of init_from.run={init_from.run}, so that its "
+      "parameters would stand for other tokens; give the data the source tokenizer of that run."
+    )
+
+
+def _source_words(run: Path) -> Any:
+  """Of a run's sources; the one that it shares where they have none of their own."""
+  own = run / SOURCE_WORDS
+  return vocabulary.read(own if (own / vocabulary.FILE).is_file() else run / WORDS)
 
 
 def _chosen(init_from: InitFrom, checkpoints: checkpoint.Checkpoints) -> int:

@@ -240,6 +240,19 @@ def test_another_vocabulary_is_told(tuned, source, tmp_path):
   assert "other tokens" in said and "data.FromRun(" in said
 
 
+@pytest.mark.parametrize("own", ["theirs", "ours"])
+def test_another_source_vocabulary_is_told(own, tmp_path):
+  for run in ("theirs", "ours"):
+    vocabulary.write(tmp_path / run / "vocabulary", {"kind": "shared"})
+  start = InitFrom(str(tmp_path / "theirs"))
+  warm_start.same_words(start, tmp_path / "ours")
+  vocabulary.write(tmp_path / own / "source_vocabulary", {"kind": "another"})
+  said = told(tmp_path / "ours", lambda folder: warm_start.same_words(start, folder))
+  assert "source vocabulary" in said and "FromRun" not in said
+  vocabulary.write(tmp_path / own / "source_vocabulary", {"kind": "shared"})
+  warm_start.same_words(start, tmp_path / "ours")
+
+
 def test_the_tokenizer_of_a_run_is_the_one_that_it_was_trained_with(tuned, source, tmp_path):
   words = data.FromRun(str(source[1]))
   assert words.vocab_size == 257
