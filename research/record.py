@@ -16,7 +16,9 @@ from research.errors import UserError, reason
 from research.experiment import BOOKKEEPING, Experiment
 from research.overrides import restored
 
+OWN = "<this folder>"  # the run's own, in what it remembers of itself: it may be moved
 RESULTS = ("metrics.jsonl", "checkpoints", "model.npz")  # a folder without them holds no run yet
+PARTS = ("knobs", "overrides", "description")  # of experiment.json: name -> Python text of a value
 WRITES = ("model", "average")  # the fields on which what a trained model writes depends
 
 
@@ -59,7 +61,10 @@ def model_of(workdir: str) -> Any:
 
 
 def read_record(workdir: Path) -> dict[str, Any]:
-  """What `experiment.json` in a run folder says; UserError when it is missing or damaged."""
+  """What `experiment.json` in a run folder says; UserError when it is missing or damaged.
+
+  Where it says `OWN`, the place where the folder is now stands in the result.
+  """
   path = Path(workdir) / "experiment.json"
   if not path.is_file():
     raise UserError(f"{workdir} holds no run (no experiment.json); give the --workdir of one.")
@@ -69,7 +74,7 @@ def read_record(workdir: Path) -> dict[str, Any]:
     raise UserError(f"{path} cannot be read: {reason(error)}.") from error
   record = record if isinstance(record, dict) else {}
   texts = [record.get(key) for key in ("name", "file", "function")]
-  for key in ("knobs", "overrides", "description"):
+  for key in PARTS:
     part = record.get(key)
     texts += part.values() if isinstance(part, dict) else [None]
   if not all(isinstance(text, str) for text in texts):
@@ -77,7 +82,16 @@ def read_record(workdir: Path) -> dict[str, Any]:
       f"{path} is damaged: it does not say which experiment was run; copy it from where it is "
       "whole, or run the experiment again with another --workdir."
     )
+  here = str(Path(workdir).absolute())
+  for key in PARTS:
+    record[key] = {name: replaced(text, OWN, here) for name, text in record[key].items()}
   return record
+
+
+def replaced(text: str, old: str, new: str) -> str:
+  """The Python text of a value, with `new` for `old` where the value is a text."""
+  value = load.literal(text) if old in text else None
+  return repr(value.replace(old, new)) if isinstance(value, str) else text
 
 
 def _file(workdir: Path, name: str) -> Path:

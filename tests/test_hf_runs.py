@@ -9,11 +9,12 @@ import pytest
 from hf_ours import CASES
 from safetensors.numpy import load_file
 
-from research import checkpoint, data, hf, record
+from research import checkpoint, data, hf, record, update, warm_start
 from research.cli import main
 from research.hf import vocabulary
 from research.load import recipe
 from research.retention import Keep
+from research.stacking import unstack
 
 
 def with_tokenizer(folder, begin=""):
@@ -57,9 +58,60 @@ def test_an_imported_run_writes_and_goes_out_as_it_came(tmp_path, capsys):
   assert opened.begin == tokenizer.token_to_id("<s>")
   assert opened.end == tokenizer.token_to_id("</s>")
   assert experiment.data.tokenizer.fit().begin == opened.begin
-  assert str(tmp_path / ".run") not in (run / "experiment.json").read_text()
+  kept = json.loads((run / "experiment.json").read_text())
+  assert kept["command"] == f"research import hf {source} --workdir {run}"
+  assert str(tmp_path) not in str(kept["knobs"]) + str(kept["description"])
   assert main(["import", "hf", str(source), "--workdir", str(run)]) == 2
   assert "exists already" in capsys.readouterr().err
+
+
+def test_an_imported_run_is_one_wherever_its_folder_is_moved(tmp_path):
+  from research.hf import runs
+
+  source = hf_ours.make(CASES["gpt2_relu"], tmp_path / "gpt2")
+  with_tokenizer(source)
+  runs.import_run(source, tmp_path / "run")
+  moved = (tmp_path / "run").rename(tmp_path / "somebody's folder")
+  experiment, kept = record.open_run(moved)
+  assert experiment.data.tokenizer.path == str(moved / "vocabulary")
+  assert kept["knobs"] == {"weights": repr(str(moved))}
+  runs.export_run(moved, tmp_path / "out")
+  old = json.dumps(kept, indent=1)  # as it was written before: whole paths
+  (moved / "experiment.json").write_text(old)
+  assert record.open_run(moved)[0] == experiment
+
+
+@pytest.mark.parametrize("name", ["llama_plain", "bert_plain", "t5_untied", "clip_plain"])
+def test_every_kind_that_is_trained_starts_from_what_was_imported(name, tmp_path):
+  from research.hf import runs
+
+  source = hf_ours.make(CASES[name], tmp_path / "source")
+  with_tokenizer(source)
+  runs.import_run(source, tmp_path / "run")
+  experiment, _ = record.open_run(tmp_path / "run")
+  mesh = experiment.sharding.make_mesh(jax.devices()[:1])
+  wanted = update.build(experiment, mesh, update.abstract_batch(experiment)).abstract.params
+  match = warm_start.find(experiment.init_from, unstack(wanted)).match
+  assert match.taken and not match.new
+  experiment.data.tokenizer.fit().save(tmp_path / "tuned" / "vocabulary")
+  warm_start.same_words(experiment.init_from, tmp_path / "tuned")
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_with_what_was_imported(tmp_path, capsys):
+  source = hf_ours.make(CASES["gpt2_relu"], tmp_path / "gpt2")
+  with_tokenizer(source)
+  run, tuned = str(tmp_path / "run"), tmp_path / "tuned"
+  assert main(["import", "hf", str(source), "--workdir", run]) == 0
+  (tmp_path / "text.txt").write_text("".join(f"{'the cat ' * i}\n" for i in range(2, 90)))
+  file, text = "research/hf/imported.py:text", f"documents={tmp_path}/text.txt"
+  settings = ["steps=2", "peak=0.0", "length=8", "batch_size=8", "data.documents.separator=\n"]
+  assert main(["run", file, f"weights={run}", text, *settings, "--workdir", str(tuned)]) == 0
+  assert f"starts from {run}/checkpoints/0" in capsys.readouterr().err
+  with checkpoint.of_run(tuned) as after, checkpoint.of_run(run) as before:
+    found, wanted = after.arrays(2, "params"), before.arrays(0, "params")
+  assert sorted(found) == sorted(wanted)
+  assert all((np.asarray(found[name]) == np.asarray(wanted[name])).all() for name in wanted)
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, capsys):

@@ -3,9 +3,11 @@
   research import hf FOLDER --workdir runs/gpt2
   research sample runs/gpt2 --prompt "Once upon a time"
   research describe research/hf/imported.py:text weights=runs/gpt2
+  research run research/hf/imported.py:text weights=runs/gpt2 --workdir runs/tuned
 
-`weights` is the run folder that the import has made. Each function names data that a model of its
-kind learns from, with settings to start fine-tuning with: no result of a paper is expected.
+`weights` is the run folder that the import has made; a run starts from its parameters. Each
+function names data that a model of its kind learns from, with settings to start fine-tuning with:
+no result of a paper is expected.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from research.errors import UserError
 from research.evaluate import Eval
 from research.experiment import Experiment
 from research.hf.runs import described
+from research.init_from import InitFrom
 
 
 def text(weights: str, documents="*.txt", length: int | None = None, steps=1_000, peak=2e-5):
@@ -34,7 +37,8 @@ def masked(weights: str, documents="*.txt", length: int | None = None, steps=1_0
   model, words = described(weights)
   length = min(model.max_length, 512) if length is None else length
   pairs = data.SentencePairs(data.Files(documents), words, length, rate=0.15, short=0.1)
-  return _experiment(weights, model, pairs, objectives.MaskedToken(), steps, peak)
+  sentences = ("^pooler/", "^next_sentence_head/")  # where they were imported, masks need neither
+  return _experiment(weights, model, pairs, objectives.MaskedToken(), steps, peak, unused=sentences)
 
 
 def translation(
@@ -77,7 +81,7 @@ class Untrained:
     self.source("loss")
 
 
-def _experiment(weights, model, dataset, objective, steps, peak):
+def _experiment(weights, model, dataset, objective, steps, peak, unused=()):
   return Experiment(
     name="imported",
     data=dataset,
@@ -88,5 +92,6 @@ def _experiment(weights, model, dataset, objective, steps, peak):
     ),
     steps=steps,
     batch_size=16,
+    init_from=InitFrom(weights, unused=unused),
     evals={"heldout": Eval(objective)},
   )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import checkpoint, record, sample
+from research import checkpoint, disk, record, sample, secrets
 from research.data import HuggingFace, vocabulary
 from research.errors import UserError
 from research.hf import folder, tensors
@@ -64,14 +64,22 @@ def import_run(path: Path, workdir: Path) -> None:
     state = {"params": jax.tree.map(jnp.asarray, imported.params)}
     with checkpoint.Checkpoints(temporary / "checkpoints", keep=Keep()) as checkpoints:
       checkpoints.save(0, state)
-    knobs = {"weights": str(workdir.absolute())}
-    recipe = Recipe(EXPERIMENT, FUNCTIONS[type(imported.model)], knobs, {})
-    there = Recipe(EXPERIMENT, recipe.function, {"weights": str(temporary)}, {})
-    record.remember(temporary, recipe, there.experiment())
-    written = temporary / "experiment.json"
-    before, after = (json.dumps(str(place))[1:-1] for place in (temporary, workdir.absolute()))
-    text = written.read_text(encoding="utf-8").replace(before, after)
-    written.write_text(text, encoding="utf-8")
+    words = ["research", "import", "hf", str(path), "--workdir", str(workdir)]
+    _remember(temporary, FUNCTIONS[type(imported.model)], secrets.command(words))
+
+
+def _remember(folder: Path, function: str, command: str) -> None:
+  """Writes experiment.json, in which the run's own folder is `record.OWN`."""
+  experiment = Recipe(EXPERIMENT, function, {"weights": str(folder)}, {}).experiment()
+  record.remember(folder, Recipe(EXPERIMENT, function, {"weights": record.OWN}, {}), experiment)
+  description = {
+    name: record.replaced(text, str(folder), record.OWN)
+    for name, text in experiment.describe().items()
+  }
+  path = folder / "experiment.json"
+  kept = json.loads(path.read_text(encoding="utf-8"))
+  kept |= {"description": secrets.describe(description), "command": command}
+  disk.replace(path, json.dumps(kept, indent=1))
 
 
 def described(weights: str) -> tuple[Any, HuggingFace]:
