@@ -10,14 +10,14 @@ end-of-text, such as the tokenizer.json of google/siglip-base-patch16-224. `shap
 
 Checked against the configurations of the published weights: widths, layers, heads, MLPs, patches,
 pooling by attention, one learned projection (of the texts), tanh's GELU, epsilon 1e-6, captions of
-64 tokens that are read at their last place. From the paper: the decisions about all pairs, summed
-and divided by the batch size (algorithm 1), a scale of 10 and a bias of -10 at the start, batches
-of 32,768, which its abstract finds to be enough, decay 0.95 of the second moment, which is steadier
-in large batches. The learning rate 1e-3 is that of its authors' example of a configuration, as is a
-decay that is not multiplied by the rate: 1e-4, so 0.1 here; the 10,000 updates of warmup are ours
-to choose, the 9 billion pairs are those of its figure 2. Other than theirs, whose Adafactor keeps a
-first moment and factors the second, the optimizer keeps both; and it crops a square where they
-squeeze the picture into one.
+64 tokens, filled up with their end-of-text, which is number 1, that are read at their last place.
+From the paper: the decisions about all pairs, summed and divided by the batch size (algorithm 1), a
+scale of 10 and a bias of -10 at the start, batches of 32,768, which its abstract finds to be
+enough, decay 0.95 of the second moment, which is steadier in large batches. The learning rate 1e-3
+is that of its authors' example of a configuration, as is a decay that is not multiplied by the
+rate: 1e-4, so 0.1 here; the 10,000 updates of warmup are ours to choose, the 9 billion pairs are
+those of its figure 2. Other than theirs, whose Adafactor keeps a first moment and factors the
+second, the optimizer keeps both; and it crops a square where they squeeze the picture into one.
 
 Expect: nothing was trained here at these sizes; `research import hf` takes the published weights.
 `shapes`: 1,000 updates of 128 pairs take minutes on two cores, to a held-out loss of 3.01 (5.85 by
@@ -56,6 +56,7 @@ def experiment(
       image_size=image_size,
       length=64,
       split=data.ByHash(0.01),
+      pad=1,
     ),
     model=models.CLIP(
       vocab_size=32_000,

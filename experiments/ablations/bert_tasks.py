@@ -15,8 +15,10 @@ what `experiment` has left in its folder, three epochs of MNLI (no claim looks a
 decoder also lacks BERT's norm of the embeddings, and reads full rows of text. `small` is the
 `pretrain` of bert.py, on the documentation of Python; its probe tells kinds of statements.
 
-Expect: not measured yet. The paper's MNLI-m: 84.4 %, 83.9 %, 82.1 %, fine-tuned.
-`small`: 9 runs, about 15 minutes on two free cores, as estimated.
+Expect of `small`: 0.915, 0.914 and 0.915 of the kinds of statements by the probe: both claims are
+open, since it tells them from little (could see 0.026 and 0.12). The paper's MNLI-m: 84.4 %, 83.9
+%, 82.1 %, fine-tuned.
+`small`: 9 runs, 8 minutes on two cores.
 """
 
 import dataclasses

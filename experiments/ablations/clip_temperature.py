@@ -10,8 +10,10 @@ The paper learns it, so that it is no number to choose: one over it starts at 14
 e^2 times the probability of its opposite), and at that bound. `table`, `folder` and `vocabulary`
 are those of clip.py; a picture looks for its own captions among those of all that are held out.
 
-Expect: not measured yet. The paper has no figures for it.
-`small`: 9 runs, about 10 minutes on two free cores (estimated from clip.py:shapes).
+Expect of `small`: learned 0.50 of right captions (0.59, 0.59, 0.32), at 1 0.04, at the bound 0.39:
+the first is reproduced, +0.46 (0.05 to 0.86), the second open, +0.11 (-0.32 to 0.55), since a run
+sits on a plateau that it leaves sooner or later. The paper has no figures.
+`small`: 9 runs, 7 minutes on two cores.
 """
 
 import dataclasses

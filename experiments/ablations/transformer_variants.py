@@ -12,8 +12,12 @@ shrink with them), depth, width and MLPs (C), dropout and label smoothing (D), l
 Unicode's characters into the characters, with a base of two layers, 96 wide with 8 heads, dropout
 0.1 and smoothing 0.1, on as much text as it can overfit.
 
-Expect: not measured yet. Cost by the authors: half a day on 8 P100 for each run of `experiment`.
-`small`: 24 runs, about 15 minutes on two free cores, as estimated.
+Expect of `small`, perplexity of a character: base 6.06, one head 7.73, small keys 6.97, shallow
+6.26, narrow 7.86, no dropout 4.90, no smoothing 5.66, learned positions 6.41. Keys, width and
+smoothing are reproduced; dropout is not, since 350 updates overfit nothing; heads, depth and
+positions are open, the first two on the paper's side. Cost by the authors: half a day on 8 P100 for
+each run of `experiment`.
+`small`: 24 runs, 10 minutes on two cores.
 """
 
 import dataclasses
@@ -70,17 +74,18 @@ def experiment(source, target, heldout_source="", heldout_target="", vocab_size=
 
 def small(steps=350, seeds=3):
   """The rows with a claim, from names of characters to the characters: minutes, no download."""
-  yield from arms(_names(steps), SMALL, seeds)
+  yield from arms(names(steps), SMALL, seeds)
 
 
 def smoke():
   """Learned positions, in seconds."""
   tiny = {"data.limit": 50_000, "model.width": 16, "model.hidden": 16, "batch_size": 8}
-  base = _names(steps=4).vary("smoke", {**tiny, "evals.heldout.batches": 2})
+  base = names(steps=4).vary("smoke", {**tiny, "evals.heldout.batches": 2})
   return next(arms(base, {"learned_positions": SMALL["learned_positions"]}, seeds=1))
 
 
-def _names(steps):
+def names(steps):
+  """Names of characters to the characters, with a base of two layers."""
   base = dataclasses.replace(
     transformer.experiment("", ""),
     name="transformer_variants",
