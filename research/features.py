@@ -82,6 +82,11 @@ class Features:
     return getattr(self.data, "start", None)
 
   @property
+  def pad(self) -> int:
+    """The token behind a caption's end, as the dataset has it."""
+    return getattr(self.data, "pad", 0)
+
+  @property
   def short_side(self) -> int | None:
     """Of a picture before it is cropped, as the dataset has it."""
     return getattr(self.data, "short_side", None)

@@ -97,6 +97,26 @@ def test_every_kind_that_is_trained_starts_from_what_was_imported(name, tmp_path
   warm_start.same_words(experiment.init_from, tmp_path / "tuned")
 
 
+def test_imported_captions_begin_and_are_filled_up_as_their_tower_learned_them(tmp_path):
+  from research.hf import runs
+
+  for name, begin, about, start, pad in (
+    ("clip_plain", "<s>", {"eos_token": "</s>"}, 1, 0),
+    ("clip_plain", "", {"eos_token": "<s>"}, None, 0),
+    ("siglip_plain", "", {"eos_token": "<s>"}, None, 1),
+    ("siglip_plain", "", {"eos_token": "</s>", "pad_token": {"content": "<s>"}}, None, 1),
+    ("siglip_plain", "", None, None, 0),
+  ):
+    home = tmp_path / f"{name} {about}"
+    source = hf_ours.make(CASES[name], home / "source")
+    if about is not None:
+      with_tokenizer(source, begin)
+      (source / "tokenizer_config.json").write_text(json.dumps(about))
+    runs.import_run(source, home / "run")
+    dataset = record.open_run(home / "run")[0].data
+    assert (dataset.start, dataset.pad) == (start, pad)
+
+
 @pytest.mark.slow
 def test_fine_tuning_starts_with_what_was_imported(tmp_path, capsys):
   source = hf_ours.make(CASES["gpt2_relu"], tmp_path / "gpt2")

@@ -10,11 +10,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from research import data, load, train
+from research import Features, data, load, train
 from research.data import captioned, captions, draws, images, pipeline, shapes
 from research.data.bad_records import BadRecords
 from research.data.splits import SPLITS
 from research.errors import UserError
+from research.matching.encoded import Words
 
 RED = (255, 0, 0)
 
@@ -187,6 +188,20 @@ def test_a_long_caption_is_cut_and_counted_and_keeps_its_end():
   assert cut == 1
   np.testing.assert_array_equal(tokens, [[7, 97, 98, 99, 256], [7, 97, 98, 256, 0]])
   np.testing.assert_array_equal(ends, [4, 3])
+  padded, _, _ = captions.rows(data.Bytes().fit(), ["abcdef", "ab"], 5, start=7, pad=256)
+  np.testing.assert_array_equal(padded, [[7, 97, 98, 99, 256], [7, 97, 98, 256, 256]])
+
+
+def test_what_fills_captions_up_is_that_of_the_dataset_in_data_and_evaluations(tmp_path):
+  home = folder(tmp_path, count=40)
+  plain, padded = (dataset(home, pad=pad) for pad in (0, 256))
+  batches = [x.source("train").take(np.arange(3), 0) for x in (plain, padded)]
+  for batch, pad in zip(batches, (0, 256)):
+    beyond = np.arange(16) > batch["caption_end"][:, None]
+    assert beyond.any() and (batch["caption"][beyond] == pad).all()
+  assert Features(padded, "runs/x").pad == 256
+  words = Words.of(padded, data.Bytes().fit())
+  np.testing.assert_array_equal(words.rows(["a"])[0][0], [97, *[256] * 15])
 
 
 def test_a_drawing_shows_what_its_caption_says():

@@ -12,14 +12,18 @@ from research.errors import UserError
 
 
 def rows(
-  vocabulary: Vocabulary, captions: Sequence[str], length: int, start: int | None
+  vocabulary: Vocabulary,
+  captions: Sequence[str],
+  length: int,
+  start: int | None,
+  pad: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, int]:
   """(N, length) int32 tokens, (N,) int32 places of their ends, and how many were too long.
 
-  A row is the start token where there is one, the caption, end-of-text, and zeros. Of a caption
+  A row is the start token where there is one, the caption, end-of-text, and padding. Of a caption
   that is too long the beginning is kept.
   """
-  tokens = np.zeros((len(captions), length), np.int32)
+  tokens = np.full((len(captions), length), pad, np.int32)
   ends = np.zeros(len(captions), np.int32)
   first = [] if start is None else [start]
   longest = length - 1 - len(first)

@@ -49,6 +49,7 @@ class ImageText:
     length: tokens of a caption in a batch, its end (and start) among them; longer ones are cut.
     split: ByHash holds out pictures, with all of their captions, by their name; Column reads it.
     start: the number of the token before every caption (CLIP's is 49,406), or None.
+    pad: the number of the token behind a caption's end (SigLIP's is 1, its end-of-text).
     resize: the shorter side before cropping; `image_size` where not given (CLIP, section 2.3).
     crop: which square of a picture of "train" is shown; of others it is the middle.
     augment: what else is changed about the pictures of "train", in this order.
@@ -65,6 +66,7 @@ class ImageText:
   length: int
   split: ByHash | Column = ByHash(0.05)  # noqa: RUF009 (frozen)
   start: int | None = None
+  pad: int = 0
   resize: int | None = None
   crop: Crop = SquareCrop()  # noqa: RUF009 (frozen)
   augment: tuple[Change, ...] = ()
@@ -96,7 +98,7 @@ class ImageText:
       FORMAT,
       self.pictures.fingerprint(),
       self.tokenizer.fingerprint(),
-      repr((self.split, self.length, self.start, self.short_side, self.keep, self.skip)),
+      repr((self.split, self.length, self.start, self.pad, self.short_side, self.keep, self.skip)),
     )
     return PreparedImageText(cache.folder("image_text", name, self._write), self)
 
@@ -134,7 +136,7 @@ class ImageText:
     fitted = self.tokenizer.fit([text for i, text in pairs if split_of[i] == TRAIN])
     fitted.save(folder / "vocabulary")
     texts = [text for _, text in pairs]
-    tokens, ends, cut = captions.rows(fitted, texts, self.length, self.start)
+    tokens, ends, cut = captions.rows(fitted, texts, self.length, self.start, self.pad)
     arrays = {
       "pictures": np.array([i for i, _ in pairs], np.int64),
       "tokens": tokens,

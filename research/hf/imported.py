@@ -13,12 +13,16 @@ no result of a paper is expected.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 from research import data, objectives, optim
 from research.errors import UserError
 from research.evaluate import Eval
 from research.experiment import Experiment
-from research.hf.runs import described
+from research.hf.runs import SOURCE, described
+from research.hf.tensors import read_json
+from research.hf.vocabulary import ABOUT
 from research.init_from import InitFrom
 
 
@@ -54,10 +58,25 @@ def pairs(weights: str, table="pairs.tsv", folder="pictures", steps=1_000, peak=
   """Two towers: a table with a line for each picture and its caption."""
   model, words = described(weights)
   captioned = data.ImageText(
-    data.Captioned(table, folder), words, image_size=model.image_size, length=model.max_length
+    data.Captioned(table, folder),
+    words,
+    image_size=model.image_size,
+    length=model.max_length,
+    start=words.fit().begin if words.begin else None,
+    pad=_padding(weights, words) if model.text_pool == "last" else 0,
   )
   loss = objectives.InfoNCE() if model.bias is None else objectives.SigmoidLoss()
   return _experiment(weights, model, captioned, loss, steps, peak)
+
+
+def _padding(weights: str, words: data.HuggingFace) -> int:
+  """The number of the token that its tokenizer pads with; end-of-text, as SigLIP does, else."""
+  if not Path(words.path).is_dir():
+    return 0  # it came without a tokenizer, so that there are no captions either
+  about = Path(weights) / SOURCE / ABOUT
+  named: Any = read_json(about).get("pad_token") if about.is_file() else None
+  fitted = words.fit()
+  return fitted.special.get(named.get("content") if isinstance(named, dict) else named, fitted.end)
 
 
 def pictures(weights: str):

@@ -57,21 +57,24 @@ class Words:
     vocabulary: of the run.
     length: of a row.
     start: the token before each text, or None.
+    pad: the token behind the end of each.
   """
 
   vocabulary: Any
   length: int
   start: int | None
+  pad: int = 0
 
   @classmethod
   def of(cls, dataset: Any, vocabulary: Any) -> Words:
     """Those of a dataset of pictures with captions."""
     length = dataset.example()["caption"].shape[1]
-    return cls(vocabulary, length, getattr(dataset, "start", None))
+    start, pad = getattr(dataset, "start", None), getattr(dataset, "pad", 0)
+    return cls(vocabulary, length, start, pad)
 
   def rows(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(N, L) tokens, (N,) places of their ends; what is too long loses its end."""
-    return captions.rows(self.vocabulary, texts, self.length, self.start)[:2]
+    return captions.rows(self.vocabulary, texts, self.length, self.start, self.pad)[:2]
 
 
 @dataclasses.dataclass(frozen=True)
