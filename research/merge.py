@@ -15,7 +15,8 @@ from research.hf.folder import appearing
 from research.overrides import override
 from research.parameters import under
 
-KEPT = ("vocabulary", "labels.json", "hugging_face")  # what others read beside the weights
+# What others read beside the weights.
+KEPT = ("vocabulary", "source_vocabulary", "labels.json", "hugging_face")
 
 
 def merge_run(workdir: Path, path: Path, step: int | None = None) -> None:

@@ -98,6 +98,16 @@ def test_resumed_it_ends_as_unbroken(runs, tmp_path):
     np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
 
 
+def test_a_merged_run_keeps_the_words_of_both_sides(runs, tmp_path):
+  folder = tmp_path / "adapted"
+  shutil.copytree(runs / "adapted", folder)
+  shutil.copytree(folder / "vocabulary", folder / "source_vocabulary")
+  assert main(["merge", str(folder), "--workdir", str(tmp_path / "out")]) == 0
+  for name in ("vocabulary", "source_vocabulary"):
+    kept, was = ({p.name for p in (x / name).iterdir()} for x in (tmp_path / "out", folder))
+    assert kept == was
+
+
 def test_its_checkpoints_say_what_it_started_from(runs):
   with Checkpoints(runs / "adapted" / "checkpoints") as checkpoints:
     about = checkpoints.stored(4).about["init_from"]
