@@ -7,6 +7,8 @@ What does not match them is damaged, and is moved to `quarantine` beside the ste
 from __future__ import annotations
 
 import contextlib
+import errno
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +27,8 @@ from research.steps import QUARANTINE, Steps
 
 FOLDER = "checkpoints"  # of a run
 TRIES = 3  # saves that may fail in a row
+# The system has no file or memory left, or another hand on them: the files may be whole.
+PASSING = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
 
 
 class Checkpoints:
@@ -132,9 +136,11 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint is of another model.
       IntegrityError: none is whole.
+      RunError: what is lacking now, such as memory, lets none be read; nothing is moved.
     """
     reasons = []
-    for step in reversed(self.steps.all()):
+    # The first process says which: only it knows at once that a save has become a step.
+    while (step := distributed.agreed(max(self.steps.all(), default=-1))) >= 0:
       try:
         state = self.restore(like, step)
         self._newest = step
@@ -162,22 +168,30 @@ class Checkpoints:
     Raises:
       UserError: no such step, or arrays whose names, shapes or dtypes differ (the first are told).
       IntegrityError: files are missing or damaged.
+      RunError: what is lacking now, such as memory, does not let them be read.
     """
-    step = self.chosen(step)
     wanted = unstack(like if not under else {under: like})
     with distributed.together("reading a checkpoint"):
+      # A list of names may be seconds old on a network, a name that is asked for is not.
+      if step is None or not self.steps.path(step).is_dir():
+        step = self.chosen(step)
       stored, about = self.stored(step)
       self._check(wanted, {k: v for k, v in stored.items() if not under or k in wanted}, step)
       self._check_data(about, step)
       try:
         restored = self._files.read(self.steps.path(step), wanted, partial=bool(under))
       except Exception as error:
-        raise self._damage(step, error) from error
-    found = jax.device_get(self._fingerprints(restored))
+        raise self._unreadable(step, error) from error
+    try:
+      found = jax.device_get(self._fingerprints(restored))
+    except Exception as error:
+      if _is_passing(error):
+        raise self._unreadable(step, error) from error
+      raise
     wrong = [name for name in wanted if stored[name].fingerprint != int(found[name])]
     if wrong:
       more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-      raise self._damage(step, f"{wrong[0]}{more} is not what was saved")
+      raise self._unreadable(step, f"{wrong[0]}{more} is not what was saved")
     tree = restack(restored, {under: like} if under else like)
     return tree[under] if under else tree
 
@@ -191,9 +205,9 @@ class Checkpoints:
       self.steps.check(step)
       found = read_manifest(words_of(self.steps.path(step)))
     except Exception as error:
-      raise self._damage(step, error) from error
+      raise self._unreadable(step, error) from error
     if found.about["step"] != str(step):
-      raise self._damage(step, f"it is of step {found.about['step']}")
+      raise self._unreadable(step, f"it is of step {found.about['step']}")
     return found
 
   def arrays(self, step: int, under: str) -> dict[str, jax.Array]:
@@ -212,7 +226,7 @@ class Checkpoints:
     return unstack(self.restore(like, step, under=under))
 
   def close(self) -> None:
-    """Waits for the last save.
+    """Waits for the last save; what it has replaced is gone then.
 
     Raises:
       IntegrityError: it failed.
@@ -224,6 +238,8 @@ class Checkpoints:
       raise IntegrityError(
         f"the last checkpoint could not be written to {self.folder}: {reason(error)}."
       ) from error
+    if self._newest is not None and distributed.first():  # who only reads leaves all as it is
+      self.steps.empty_trash()
     if self.failures:
       raise IntegrityError(f"the last checkpoint could not be written to {self.folder}.")
 
@@ -253,8 +269,15 @@ class Checkpoints:
       raise IntegrityError(f"{told}; that was the {TRIES}rd time in a row.") from error
     print(f"warning: {told}; the next step is saved instead", file=sys.stderr)
 
-  def _damage(self, step: int, cause: Any) -> IntegrityError:
-    return IntegrityError(f"{self.steps.path(step)} is damaged: {reason(cause)}.")
+  def _unreadable(self, step: int, cause: Any) -> RunError:
+    """An IntegrityError, but where the cause says nothing about the files."""
+    path = self.steps.path(step)
+    if _is_passing(cause):
+      return RunError(
+        f"{path} cannot be read now: {reason(cause)}; nothing was moved; the same command tries "
+        "again."
+      )
+    return IntegrityError(f"{path} is damaged: {reason(cause)}.")
 
   def _check(self, wanted: dict[str, Any], stored: dict[str, Any], step: int) -> None:
     """Orbax casts dtypes and ignores what is absent; we compare first, and say what differs."""
@@ -289,6 +312,14 @@ def of_run(workdir: Path) -> Checkpoints:
   if not checkpoints.steps.all():
     raise UserError(f"{workdir} has no checkpoint yet; run the experiment first.")
   return checkpoints
+
+
+def _is_passing(cause: Any) -> bool:
+  """Whether a failed read says nothing about the files; TensorStore gives the system's number."""
+  told = re.search(r"os_error_code='(\d+)'", str(cause))
+  number = int(told.group(1)) if told else getattr(cause, "errno", None)
+  lacking = isinstance(cause, MemoryError | PermissionError) or "RESOURCE_EXHAUSTED" in str(cause)
+  return lacking or number in PASSING
 
 
 def _say(leaf: Any) -> str:

@@ -94,14 +94,15 @@ def first() -> bool:
   return not several() or jax.process_index() == 0
 
 
-def agreed(answer: bool) -> bool:
-  """What the first process answers, on all of them."""
+def agreed(answer: int) -> int:
+  """What the first process answers, on all of them: a bool, or a number below 2^31."""
   if not several():
     return answer
   import numpy as np
   from jax.experimental import multihost_utils
 
-  return bool(multihost_utils.broadcast_one_to_all(np.bool_(answer)))
+  first_says = multihost_utils.broadcast_one_to_all(np.asarray(answer, np.int32))
+  return type(answer)(first_says.item())
 
 
 def make_shared(folder: Path) -> None:

@@ -56,12 +56,16 @@ class Steps:
     self.folder.mkdir(parents=True, exist_ok=True)
     for path in self.folder.glob(f"{DRAFT}-*"):
       self._discard(path)  # threads of a save that failed may still write into it
-    shutil.rmtree(self.folder / TRASH, ignore_errors=True)
+    self.empty_trash()
     free = shutil.disk_usage(self.folder).free
     if free < need:
       raise OSError(
         errno.ENOSPC, f"it takes {need / 1e6:,.1f} MB, and the disk has {free / 1e6:,.1f} MB left"
       )
+
+  def empty_trash(self) -> None:
+    """Deletes what was taken apart."""
+    shutil.rmtree(self.folder / TRASH, ignore_errors=True)
 
   def commit(self, step: int) -> None:
     """Makes a step of its draft, and removes the steps that need not be kept any longer."""

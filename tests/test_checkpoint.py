@@ -1,5 +1,6 @@
 """Checkpoints hold one layer at a time, and give back what was saved or say what differs."""
 
+import errno
 import math
 import resource
 
@@ -8,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import cli
+from research import checkpoint, cli
 from research.checkpoint import Checkpoints
-from research.errors import IntegrityError, UserError
+from research.errors import IntegrityError, RunError, UserError
 from research.fingerprint import fingerprints
 from research.mesh import Sharding
 from research.retention import Keep
@@ -190,8 +191,54 @@ def test_only_so_many_are_kept_and_none_is_half_deleted(tmp_path):
   for step in (5, 6):
     assert same(checkpoints.restore(abstract(scanned()), step), numbered(step))
   assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["5", "6"]
-  assert len(list((tmp_path / ".trash").iterdir())) == 1  # emptied before the next save
-  assert not list(tmp_path.glob(".saving*"))
+  assert not list(tmp_path.glob(".*"))
+
+
+def test_who_only_reads_leaves_the_trash_of_a_run_alone(tmp_path):
+  save_all(tmp_path, [1])
+  (tmp_path / ".trash").mkdir()
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.restore(abstract(scanned()))
+  assert (tmp_path / ".trash").is_dir()
+
+
+def test_all_processes_restore_the_step_that_the_first_one_names(tmp_path, monkeypatch):
+  save_all(tmp_path, [1, 2])
+  monkeypatch.setattr(checkpoint.distributed, "agreed", lambda answer: 1)
+  assert Checkpoints(tmp_path).restore_newest(abstract(scanned()))[0] == 1
+
+
+def fails(error):
+  def call(*_, **__):
+    raise error
+
+  return call
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    MemoryError(),
+    PermissionError(errno.EACCES, "Permission denied"),
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError(errno.ESTALE, "Stale file handle"),
+    ValueError("Error opening a file [os_error_code='24']"),
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."),
+  ],
+  ids=repr,
+)
+@pytest.mark.parametrize("part", ["steps.check", "_files.read", "_fingerprints"])
+def test_what_cannot_be_read_for_now_is_no_damage(tmp_path, error, part):
+  save_all(tmp_path, [1])
+  checkpoints = Checkpoints(tmp_path)
+  *owner, name = part.split(".")
+  place = getattr(checkpoints, owner[0]) if owner else checkpoints
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(place, name, fails(error))
+    with pytest.raises(RunError, match=r"/1 cannot be read now: .*the same command") as told:
+      checkpoints.restore_newest(abstract(scanned()))
+  assert told.value.exit_code == 1
+  assert checkpoints.restore_newest(abstract(scanned()))[0] == 1
 
 
 @pytest.fixture

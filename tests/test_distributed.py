@@ -387,6 +387,13 @@ def test_a_process_on_its_own_does_not_load_jax():
   assert done.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize("answer", [7, 0, -1, True, False])
+def test_what_is_agreed_on_is_of_the_kind_that_was_asked(monkeypatch, answer):
+  monkeypatch.setattr(distributed, "several", lambda: True)  # here the first of one
+  agreed = distributed.agreed(answer)
+  assert (agreed, type(agreed)) == (answer, type(answer))
+
+
 def test_an_error_alone_stays_what_it_is():
   with pytest.raises(RunError, match="as it was"), distributed.together("anything"):
     raise RunError("as it was")
