@@ -1,8 +1,8 @@
 """Pictures as a frozen tower sees them, computed once: training then reads vectors.
 
 A tower that does not learn gives the same vector for the same picture in every epoch. The cache is
-one for each tower (every bit of its weights), preprocessing (the dataset's description and what it
-draws) and example.
+one for each tower (every bit of its weights), preprocessing (the dataset's description, what it has
+prepared and what it draws) and example.
 """
 
 from __future__ import annotations
@@ -65,8 +65,15 @@ class Features:
     """The pairs of a split, computed where they are not there."""
     source, tower = self.data.source(split), _Tower(self.tower, self.step)
     views = self.views if split == "train" else 1
+    prepared = getattr(self.prepare(), "folder", None)  # named by all that it was made of
     name = cache.key(
-      FORMAT, tower.fingerprint, repr(self.data), pipeline.fingerprint(source), split, views
+      FORMAT,
+      tower.fingerprint,
+      repr(self.data),
+      prepared and prepared.name,
+      pipeline.fingerprint(source),
+      split,
+      views,
     )
 
     def write(folder: Path) -> None:
@@ -75,6 +82,11 @@ class Features:
           self._write(folder / str(view), source, view, tower)
 
     return Vectors(cache.folder("features", name, write), views, len(source))
+
+  @property
+  def tokenizer(self) -> Any:
+    """Of the captions, as the dataset has it."""
+    return getattr(self.data, "tokenizer", None)
 
   @property
   def start(self) -> int | None:

@@ -1,14 +1,16 @@
 """What a frozen tower sees is computed once, and trains as the pictures themselves do."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 from flax import linen as nn
 from test_retrieve import run  # noqa: F401 (a fixture)
 
-from research import Features, data
+from research import Features, data, preflight, record
 from research.errors import UserError
 from research.features import _Tower
 from research.retrieve.towers import Towers
@@ -45,6 +47,38 @@ def test_features_are_kept_for_each_view_and_computed_once(run, monkeypatch):  #
   )
   with pytest.raises(BaseException, match="seen again"):  # another preprocessing is another cache
     Features(dataclasses.replace(SMALL, seed=1), str(run)).source("train")
+
+
+def test_a_caption_that_was_edited_is_not_served_as_it_was(run, tmp_path):  # noqa: F811
+  PIL.Image.new("RGB", (16, 16)).save(tmp_path / "x.png")
+  pictures = data.Captioned(str(tmp_path / "pairs.jsonl"), str(tmp_path))
+  pairs = data.ImageText(pictures, data.Bytes(), 16, 16, split=data.ByHash(0.0))
+  numbers = np.arange(200)  # a look at the source sees 64 of them
+
+  def read(captions):
+    lines = [json.dumps({"image": "x.png", "caption": caption}) for caption in captions]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    return Features(pairs, str(run)).source("train").take(numbers, 0)["caption"]
+
+  captions = [f"picture {i:03}" for i in numbers]
+  before, after = read(captions), read([captions[0], "drawing 001", *captions[2:]])
+  np.testing.assert_array_equal(np.flatnonzero((before != after).any(axis=1)), [1])
+
+
+def test_tokens_beyond_the_table_of_the_model_are_refused_with_features_too(run):  # noqa: F811
+  made = Towers(run).experiment
+  small = made.model.clone(vocab_size=200)
+  with pytest.raises(UserError, match="vocab_size=200 has no room for the 257 tokens"):
+    preflight.together(dataclasses.replace(made, data=Features(SMALL, str(run)), model=small))
+
+
+def test_a_run_with_features_is_searched_by_words_where_its_tower_is_gone(run, monkeypatch):  # noqa: F811
+  opened, kept = record.open_run, record.open_run(run)
+  made = dataclasses.replace(kept[0], data=Features(SMALL, "runs/gone"))
+  monkeypatch.setattr(
+    record, "open_run", lambda path: (made, kept[1]) if path == run else opened(path)
+  )
+  assert Towers(run).words.length == 48
 
 
 def test_a_run_without_a_tower_is_told(tmp_path):

@@ -13,7 +13,6 @@ import numpy as np
 
 from research import disk, record
 from research.data import captions
-from research.features import Features
 from research.matching import Retrieval, encoded, ranks
 from research.report import contact_sheet
 from research.report.gallery import FILE
@@ -34,8 +33,7 @@ def write(workdir: Path) -> Path | None:
   if not asked:
     return None
   towers = Towers(workdir)
-  dataset = experiment.data.data if isinstance(experiment.data, Features) else experiment.data
-  source = dataset.source(asked[0].split)
+  source = towers.dataset.source(asked[0].split)
   found = encoded.pairs_of(towers.encoder, source, PAIRS, lambda: False)
   path = Path(workdir) / FILE
   disk.replace(path, json.dumps(gallery(towers, source, found)) + "\n")

@@ -14,6 +14,7 @@ from research import checkpoint, memory, record, sample
 from research.data import SquareCrop
 from research.data.images import read
 from research.errors import UserError
+from research.features import Features
 from research.matching.encoded import Encoder, Words
 from research.parameters import fingerprint, parameters
 
@@ -29,6 +30,7 @@ class Towers:
     step: of the checkpoint.
     size: rows and columns of a picture.
     short_side: to which a picture is resized before its middle is cut out.
+    dataset: of the run, with the pictures themselves where it keeps a tower's vectors of them.
   """
 
   def __init__(self, workdir: Path, step: int | None = None):
@@ -41,13 +43,14 @@ class Towers:
     self.workdir = Path(workdir)
     self.experiment, _ = record.open_run(workdir)
     model, dataset = self.experiment.model, self.experiment.data
+    self.dataset: Any = dataset.data if isinstance(dataset, Features) else dataset
     if not hasattr(model, "encode_image") or not hasattr(model, "encode_text"):
       raise UserError(
         f"{workdir} has a {type(model).__name__}, and this is for models of pictures and texts, "
         "such as models.CLIP."
       )
     self.size: int = model.image_size
-    self.short_side: int = getattr(dataset, "short_side", None) or self.size
+    self.short_side: int = getattr(self.dataset, "short_side", None) or self.size
     with checkpoint.of_run(self.workdir) as checkpoints:
       self.step = checkpoints.chosen(step)
 
@@ -55,7 +58,7 @@ class Towers:
   def words(self) -> Words:
     """How texts become rows."""
     vocabulary = sample.open_vocabulary(self.experiment, self.workdir)
-    return Words.of(self.experiment.data, vocabulary)
+    return Words.of(self.dataset, vocabulary)
 
   @functools.cached_property
   def encoder(self) -> Encoder:
