@@ -15,8 +15,11 @@ examples far better than small ones, down to which they are of no use.
 maps that it has not read: what there is to learn is to look. It takes a token two layers at least
 to see what followed it before (Olsson et al., 2022).
 
-Expect: not measured yet.
-`small`: 12 runs, about 15 minutes on two free cores, as estimated.
+Expect of `small`, answers right after sixteen solved problems: 0.20, 0.18, 0.23, 0.25 from the
+smallest to the largest (+0.020 an arm, -0.013 to 0.054: open); over none the sixteen are worth 0.08
+to the smallest and 0.14 to the largest (+0.061, 0.001 to 0.121: reproduced). None of them has
+learned within 1,200 updates to look every answer up.
+`small`: 12 runs, 11 minutes on two cores, beside other work.
 """
 
 import dataclasses
