@@ -12,7 +12,7 @@ from research.diagnosis import diagnoses
 N, E = 8, 5
 
 
-def told(image, text, caption=None, scale=20.0, alike=()):
+def told(image, text, caption=None, scale=20.0, alike=(), padding=(6, 7)):
   """The diagnoses of a model that gives these vectors, and what they follow from."""
   model = types.SimpleNamespace(
     encode_image=lambda image: image,
@@ -21,7 +21,7 @@ def told(image, text, caption=None, scale=20.0, alike=()):
     largest_scale=100.0,
   )
   weights = np.ones(N, np.float32)
-  weights[-2:] = 0  # padding
+  weights[list(padding)] = 0
   batch = {
     "image": image,
     "caption": np.arange(N)[:, None] if caption is None else caption,
@@ -51,6 +51,12 @@ def test_of_what_is_well_nothing_is_said(good):
   for axis in (0, 1):
     loss -= np.mean(np.diag(shuffled - np.log(np.exp(shuffled).sum(axis, keepdims=True)))) / 2
   assert values["shuffled_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_it_does_not_matter_where_the_padding_is(good):
+  first, inside = told(good, good[::-1])[1], [6, 0, 1, 7, 2, 3, 4, 5]  # the last two came elsewhere
+  moved = told(good[inside], good[::-1][inside], padding=(0, 3))[1]
+  assert moved == pytest.approx(first, rel=1e-5)
 
 
 def test_a_tower_that_has_collapsed_is_named(good):

@@ -150,6 +150,15 @@ def test_pictures_of_one_number_are_drawn_together_for_the_interval():
   assert ZeroShot(("ape", "bee", "cow")).total(Towers(), PARAMS, plain)["top_1"].groups is None
 
 
+def test_pictures_of_one_number_are_drawn_together_by_probes_too():
+  label = np.arange(12, dtype=np.int32) % 3
+  images, picture = unit(RANDOM.normal(size=(12, E))), np.array([5, 5, 9] * 4, np.int32)
+  numbered = split(images, np.ones(12), label=label, picture=picture)
+  for probe in (FewShot(3, shots=(1,)), LinearProbe(3)):
+    (sample,) = probe.total(Towers(), PARAMS, numbered).values()
+    np.testing.assert_array_equal(sample.groups, [0, 0, 1] * 4)
+
+
 def test_a_ridge_is_the_least_squares_whichever_system_is_solved():
   label = np.arange(30) % 3
   x = RANDOM.normal(size=(30, E)) + np.eye(3, E)[label]
@@ -237,3 +246,50 @@ def test_of_several_captions_the_first_may_stand_for_all():
   for picture, text in found.pairs:
     want = encoder.texts(*(everything[k][[first[picture]]] for k in ("caption", "caption_end")))
     np.testing.assert_allclose(found.texts_TE[text], want[0], rtol=1e-6)
+
+
+def with_padding(rows, places):
+  """The rows of a dataset, those at the places broken: zeros in every key."""
+  kept = np.ones(len(next(iter(rows.values()))), bool)
+  kept[places] = False
+  return {name: np.where(kept.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for name, x in rows.items()}
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_padding_inside_of_a_batch_is_neither_picture_nor_caption(numbered):
+  shown, said, vectors = pictures_with_captions()
+  broken = np.array([0, 4, 5, 9, 10, 11])
+  kept = np.delete(np.arange(20), broken)
+  more = {"picture": shown.astype(np.int32) + 5} if numbered else {}
+  whole = split(vectors[shown], said, **more).source("").take(np.arange(20), 0)
+  encoder = encoded.Encoder(Towers(), PARAMS, 3)
+  found, wanted = (
+    encoded.pairs_of(encoder, Rows(rows), None, lambda: False)
+    for rows in (with_padding(whole, broken), {name: x[kept] for name, x in whole.items()})
+  )
+  for field in ("images_PE", "texts_TE", "pairs"):
+    np.testing.assert_array_equal(getattr(found, field), getattr(wanted, field))
+  for field in ("first_image", "first_text"):
+    np.testing.assert_array_equal(getattr(found, field), kept[getattr(wanted, field)])
+
+
+def test_padding_has_no_class():
+  label = np.arange(12, dtype=np.int32) % 3
+  rows = split(unit(RANDOM.normal(size=(12, E))), np.ones(12), label=label).source("")
+  rows = with_padding(rows.take(np.arange(12), 0), [1, 5, 6, 7])
+  made = split(rows["image"], np.ones(12), **rows)
+  measured = ZeroShot(("ape", "bee", "cow"), rows=4).total(Towers(), PARAMS, made)
+  assert len(measured["top_1"].values) == 8
+  (sample,) = FewShot(3, shots=(1,)).total(Towers(), PARAMS, made).values()
+  assert len(sample.values) == 8
+
+
+def test_a_split_with_nothing_to_evaluate_is_told():
+  label, images = np.zeros(4, np.int32), unit(RANDOM.normal(size=(4, E)))
+  rows = split(images, np.ones(4), label=label).source("").take(np.arange(4), 0)
+  for nothing in ({name: x[:0] for name, x in rows.items()}, with_padding(rows, np.arange(4))):
+    made = split(images, np.ones(4))
+    made.source = lambda _, rows=nothing: Rows(rows)
+    for evaluation in (Retrieval(), ZeroShot(("a", "b")), LinearProbe(2)):
+      with pytest.raises(UserError, match="nothing to evaluate; hold some of the data out"):
+        evaluation.total(Towers(), PARAMS, made)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from research.data import captions, pipeline
+from research.errors import UserError
 from research.generate import language
 
 ROWS = 64  # on the device at a time
@@ -107,15 +108,18 @@ def pairs_of(
   by its tokens. So one with several captions is one picture, and captions that say the same are one
   caption, whichever pictures they are said of. Of each picture's captions only the first `captions`
   stay, or all of them.
+
+  Raises:
+    UserError: there are no pairs.
   """
   pictures, texts = _Distinct(), _Distinct()
   images_PE, texts_TE, pairs = [], [], []
-  for batch in batches(source, encoder.rows, limit):
+  for examples, batch in batches(source, encoder.rows, limit):
     captions_BL = batch["caption"]
     numbers = batch.get("picture")
     keys = [x.tobytes() for x in batch["image"]] if numbers is None else numbers.tolist()
-    image_B, new_images = pictures.numbers(keys)
-    text_B, new_texts = texts.numbers([x.tobytes() for x in captions_BL])
+    image_B, new_images = pictures.numbers(keys, examples)
+    text_B, new_texts = texts.numbers([x.tobytes() for x in captions_BL], examples)
     if new_images:
       images_PE.append(encoder.images(batch["image"][new_images]))
     if new_texts:
@@ -123,6 +127,7 @@ def pairs_of(
     pairs.append(np.stack([image_B, text_B], axis=1))
     if stopping():
       return None
+  check_any(pairs)
   kept = _first(np.concatenate(pairs), captions)
   used, text_of_pair = np.unique(kept[:, 1], return_inverse=True)
   return Pairs(
@@ -146,34 +151,44 @@ def _first(pairs: np.ndarray, captions: int | None) -> np.ndarray:
   return pairs[kept]
 
 
-def batches(source: pipeline.Source, rows: int, limit: int | None) -> Iterator[pipeline.Batch]:
-  """The first `limit` examples in order, without padding."""
-  left = len(source) if limit is None else min(limit, len(source))
-  for batch in pipeline.epoch(source, rows, limit=-(-left // rows)):
-    yield {name: x[:left] for name, x in batch.items()}
-    left -= rows
+def batches(
+  source: pipeline.Source, rows: int, limit: int | None
+) -> Iterator[tuple[np.ndarray, pipeline.Batch]]:
+  """The first `limit` examples in order, with their numbers; without padding, wherever it is."""
+  size = len(source) if limit is None else min(limit, len(source))
+  for i, batch in enumerate(pipeline.epoch(source, rows, limit=-(-size // rows))):
+    numbers = np.arange(i * rows, min((i + 1) * rows, size))
+    there = np.flatnonzero(batch["weights"][: len(numbers)])
+    if len(there):
+      yield numbers[there], {name: x[there] for name, x in batch.items()}
+
+
+def check_any(found: Sequence[Any]) -> None:
+  """UserError where nothing was found in a split."""
+  if not found:
+    raise UserError(
+      "the split has nothing to evaluate; hold some of the data out, or drop the evaluation."
+    )
 
 
 class _Distinct:
   """Numbers for things in the order in which they come first.
 
   Attributes:
-    firsts: of each, how many had come before it.
+    firsts: of each, the number of the example where it comes first.
   """
 
   def __init__(self):
     self._known: dict[Any, int] = {}
     self.firsts: list[int] = []
-    self._seen = 0
 
-  def numbers(self, keys: Iterable[Any]) -> tuple[np.ndarray, list[int]]:
-    """The number of each, and the places in `keys` of those that are new."""
+  def numbers(self, keys: Iterable[Any], examples: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """The number of each, of an example, and the places in `keys` of those that are new."""
     numbers, new = [], []
-    for place, key in enumerate(keys):
+    for place, (key, example) in enumerate(zip(keys, examples.tolist())):
       if key not in self._known:
         self._known[key] = len(self._known)
-        self.firsts.append(self._seen)
+        self.firsts.append(example)
         new.append(place)
       numbers.append(self._known[key])
-      self._seen += 1
     return np.array(numbers, np.int64), new

@@ -12,7 +12,7 @@ import scipy.special
 
 from research.errors import UserError
 from research.matching import encoded, ranks
-from research.matching.zero_shot import check_labels, labelled
+from research.matching.zero_shot import Labelled, check_labels, labelled
 from research.metrics import Metrics, Sample
 
 DRAWS = 3  # of examples, whose results are averaged
@@ -54,15 +54,15 @@ class FewShot:
     found = _both(self, model, params, dataset, stopping)
     if found is None:
       return None
-    (seen_NE, seen_N), (images_BE, label_B) = found
+    seen, told = found
     metrics: Metrics = {}
     for shots in self.shots:
-      hits = np.zeros(len(label_B))
+      hits = np.zeros(len(told.label_B))
       for draw in range(DRAWS):
-        chosen = few(seen_N, self.classes, shots, np.random.RandomState([self.seed, draw]))
-        weights, bias = ridge(seen_NE[chosen], seen_N[chosen], self.classes, self.strength)
-        hits += _hits(images_BE @ weights + bias, label_B) / DRAWS
-      metrics[f"shots_{shots}"] = Sample(hits, 1 / self.classes)
+        chosen = few(seen.label_B, self.classes, shots, np.random.RandomState([self.seed, draw]))
+        examples = seen.vectors_BE[chosen], seen.label_B[chosen]
+        hits += _hits(told, *ridge(*examples, self.classes, self.strength)) / DRAWS
+      metrics[f"shots_{shots}"] = Sample(hits, 1 / self.classes, told.picture_B)
     return metrics
 
 
@@ -94,9 +94,9 @@ class LinearProbe:
     found = _both(self, model, params, dataset, stopping)
     if found is None:
       return None
-    (seen_NE, seen_N), (images_BE, label_B) = found
-    weights, bias = logistic(seen_NE, seen_N, self.classes, self.strength)
-    return {"accuracy": Sample(_hits(images_BE @ weights + bias, label_B), 1 / self.classes)}
+    seen, told = found
+    fitted = logistic(seen.vectors_BE, seen.label_B, self.classes, self.strength)
+    return {"accuracy": Sample(_hits(told, *fitted), 1 / self.classes, told.picture_B)}
 
 
 def ridge(
@@ -171,10 +171,11 @@ def _both(probe: Any, model: Any, params: Any, dataset: Any, stopping: Callable[
     if part is None:
       return None
     check_labels(part.label_B, probe.classes)
-    found.append(part[:2])
+    found.append(part)
   return found
 
 
-def _hits(logits_BC: np.ndarray, label_B: np.ndarray) -> np.ndarray:
-  right_BC = np.eye(logits_BC.shape[1], dtype=bool)[label_B]
+def _hits(told: Labelled, weights_EC: np.ndarray, bias_C: np.ndarray) -> np.ndarray:
+  logits_BC = told.vectors_BE @ weights_EC + bias_C
+  right_BC = np.eye(len(bias_C), dtype=bool)[told.label_B]
   return ranks.hits(logits_BC, right_BC, (1,))[:, 0]

@@ -106,10 +106,10 @@ def labelled(
   """The first pictures, encoded; None where stopped.
 
   Raises:
-    UserError: the pictures have no classes.
+    UserError: there are no pictures, or they have no classes.
   """
   images, labels, pictures = [], [], []
-  for batch in encoded.batches(source, encoder.rows, limit):
+  for _, batch in encoded.batches(source, encoder.rows, limit):
     if "label" not in batch:
       raise UserError(
         "the pictures have no 'label', the number of their class; give pictures= a dataset whose "
@@ -120,6 +120,7 @@ def labelled(
     pictures.append(batch.get("picture"))
     if stopping():
       return None
+  encoded.check_any(images)
   numbered = pictures[0] is not None
   picture_B = np.unique(np.concatenate(pictures), return_inverse=True)[1] if numbered else None
   return Labelled(np.concatenate(images), np.concatenate(labels).astype(np.int64), picture_B)

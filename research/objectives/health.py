@@ -44,9 +44,9 @@ class PairHealth:
     weights_B = images.weights_B
     count = jnp.sum(weights_B)
     measured = objective.judge(model, images, texts)
-    rows_B = jnp.arange(len(weights_B))
-    next_B = jnp.where(rows_B < count, (rows_B + 1) % jnp.maximum(count, 1), rows_B).astype(int)
-    shuffled = objective.judge(model, images, texts._replace(vectors_BE=texts.vectors_BE[next_B]))
+    shuffled = objective.judge(
+      model, images, texts._replace(vectors_BE=texts.vectors_BE[_next(weights_B)])
+    )
     told = {
       "image_likeness": _likeness(images),
       "text_likeness": _likeness(texts),
@@ -57,6 +57,14 @@ class PairHealth:
       told["at_bound"] = model.scale() >= model.largest_scale * (1 - BOUND)
     one_a_batch = {name: Mean(value * count, count) for name, value in told.items()}
     return {**measured, "shuffled_loss": shuffled["loss"], **one_a_batch}
+
+
+def _next(weights_B: Array) -> Array:
+  """The row after each, padding left out: the first after the last; padding is its own."""
+  there_B = weights_B > 0
+  order_B = jnp.argsort(~there_B)  # stable
+  after_B = jnp.cumsum(there_B) % jnp.maximum(jnp.sum(there_B), 1)
+  return jnp.where(there_B, order_B[after_B], jnp.arange(len(weights_B)))
 
 
 def _likeness(side: Side) -> Array:
