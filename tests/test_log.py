@@ -1,14 +1,18 @@
 """A log has each step once, is always valid JSON, and never waits for the newest step."""
 
+import errno
 import io
 import itertools
 import json
 import math
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
-from research import log
+from research import disk, log
+from research.errors import RunError
+from research.log.lines import append
 from research.log.progress import counted
 from research.metrics import Mean
 
@@ -195,6 +199,54 @@ def test_a_failing_run_keeps_its_own_error_and_its_last_step(tmp_path):
     journal.step(1, {"loss": mean(1.0)})
     raise RuntimeError("mine")
   assert steps(tmp_path) == [1]
+
+
+def test_a_full_disk_ends_a_run_with_one_line(tmp_path):
+  with (
+    pytest.raises(RunError, match=r"/dev/full cannot be written: No space .*make room, and the"),
+    log.Log(tmp_path, steps=5, stream=io.StringIO()) as journal,
+  ):
+    journal._files["metrics.jsonl"] = append(Path("/dev/full"))
+    for step in (1, 2):
+      journal.step(step, {"loss": mean(1.0)})
+
+
+@pytest.mark.parametrize("kept", ["first", "back"])
+def test_a_disk_that_is_full_when_lines_are_dropped_is_told(tmp_path, monkeypatch, kept):
+  def refuse(path, contents):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  if kept == "first":
+    monkeypatch.setattr(disk, "replace", refuse)
+  with (
+    pytest.raises(RunError, match="cannot be written: No space left on device; make room"),
+    log.Log(tmp_path, steps=5, stream=io.StringIO()) as journal,
+  ):
+    monkeypatch.setattr(disk, "replace", refuse)
+    journal.back(0)
+
+
+def test_a_run_that_fails_on_a_full_disk_keeps_its_own_error(tmp_path):
+  with (
+    pytest.raises(RuntimeError, match="mine"),
+    log.Log(tmp_path, steps=5, stream=io.StringIO()) as journal,
+  ):
+    journal._files["metrics.jsonl"] = append(Path("/dev/full"))
+    journal.step(1, {"loss": mean(1.0)})
+    raise RuntimeError("mine")
+
+
+def test_a_run_that_went_back_counts_all_steps_that_it_took(tmp_path):
+  clock, left = Clock(), []
+  with log.Log(tmp_path, steps=20, stream=io.StringIO(), clock=clock) as journal:
+    journal._display.update = lambda step, values, seconds, more: left.append(more)
+    for step in (*range(1, 9), *range(3, 6)):
+      if (step, clock.now) == (3, 8):
+        journal.back(2)
+      journal.step(step, {"loss": mean(1.0)})
+      clock.now += 1
+  assert left[-1] == pytest.approx(15)  # a second each
+  assert read(tmp_path)[-1]["steps"] == 11
 
 
 def test_tensorboard_gets_the_scalars(tmp_path):

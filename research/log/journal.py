@@ -55,6 +55,8 @@ class Log:
   ):
     """Opens the files in `workdir`. Of the processes of a job, only the first writes.
 
+    Here and later, a disk that takes no more is a `RunError`.
+
     Args:
       workdir: folder of the run; made when missing.
       steps: of the whole run.
@@ -82,13 +84,14 @@ class Log:
     self._display = self._tensorboard = None
     if jax.process_index() == 0:
       folder = Path(workdir)
-      folder.mkdir(parents=True, exist_ok=True)
-      self.lines = lines.keep(folder / "metrics.jsonl", start)
-      samples = lines.keep(folder / "samples.jsonl", start)
+      with lines.written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lines = lines.keep(folder / "metrics.jsonl", start)
+        samples = lines.keep(folder / "samples.jsonl", start)
+        self._files = {name: lines.append(folder / name) for name in FILES}
+        self._tensorboard = _tensorboard(folder / "tensorboard", start)
       self._done_before = {(x.get("split"), x.get("step")) for x in self.lines}
       self._done_before |= {(x.get("name"), x.get("step")) for x in samples}
-      self._files = {name: lines.append(folder / name) for name in FILES}
-      self._tensorboard = _tensorboard(folder / "tensorboard", start)
       self._display = beside._display if beside else None
       self._display = self._display or progress.progress(steps, start, stream=stream, clock=clock)
     times = [lines.number(line.get("time")) for line in self.lines]
@@ -102,19 +105,22 @@ class Log:
 
   def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
     """Reads the last step, writes the stretch's timing and closes the files."""
-    try:
-      # When the run itself failed, its error is the one to tell, not that of a last read.
-      with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
-        self._settle()
-      if self._done > self.start or not self.start:
-        self._write("timing", self._done, self._timing())
-    finally:
-      if self._display:
-        self._display.close()
-      for file in self._files.values():
-        file.close()
+
+    def quietly():
+      """When the run itself failed, its error is the one to tell, not that of a last read."""
+      return contextlib.suppress(Exception) if kind else contextlib.nullcontext()
+
+    with quietly(), contextlib.ExitStack() as closing:
       if self._tensorboard:
-        self._tensorboard.close()
+        closing.callback(_close, self._tensorboard, self._tensorboard.logdir)
+      for file in self._files.values():
+        closing.callback(_close, file, file.name)
+      if self._display:
+        closing.callback(self._display.close)
+      with quietly():
+        self._settle()
+      if self._watch.first_ready is not None or not self.start:
+        self._write("timing", self._done, self._timing())
 
   def step(
     self,
@@ -149,14 +155,17 @@ class Log:
     """Takes back what was written of the steps after `step`, which are gone over again."""
     self._settle()
     for name, file in self._files.items():
-      file.close()
       path = Path(file.name)
-      kept = [line for line in lines.read(path)[0] if lines.number(line.get("step", 0)) <= step]
-      lines.rewrite(path, kept)
-      self._files[name] = lines.append(path)
+      with lines.written(path):
+        file.close()
+        kept = [line for line in lines.read(path)[0] if lines.number(line.get("step", 0)) <= step]
+        lines.rewrite(path, kept)
+        self._files[name] = lines.append(path)
     if self._tensorboard:
-      self._tensorboard.close()
-      self._tensorboard = _tensorboard(Path(self._tensorboard.logdir), step)
+      folder = Path(self._tensorboard.logdir)
+      with lines.written(folder):
+        self._tensorboard.close()
+        self._tensorboard = _tensorboard(folder, step)
     self._done = step
     self._done_before = {x for x in self._done_before if lines.number(x[1]) <= step}
 
@@ -239,7 +248,8 @@ class Log:
       self._newest = {**self._newest, **values}
       self._write("train", step, values)
     if self._display:
-      left = watch.left(step - self.start, self.steps - step)
+      # A run that goes back takes more steps than it comes forward.
+      left = watch.left(watch.total.steps + 1, self.steps - step)
       self._display.update(step, self._newest, self._before + watch.seconds, left)
     return values
 
@@ -247,7 +257,7 @@ class Log:
     work, memory = self._watch.total, stopwatch.peak_memory()
     pauses = self._watch.pauses.items()
     return {
-      "steps": self._done - self.start,
+      "steps": work.steps + (self._watch.first_ready is not None),
       "seconds": self._watch.seconds,
       **({"train_seconds": work.seconds} if work.steps else {}),
       **{f"{what}_seconds": seconds for what, seconds in pauses if what != "compile"},
@@ -267,8 +277,9 @@ class Log:
 
   def _line(self, file: str, values: Mapping[str, Any]) -> None:
     if file in self._files:
-      self._files[file].write(lines.encode(values))
-      self._files[file].flush()
+      with lines.written(self._files[file].name):
+        self._files[file].write(lines.encode(values))
+        self._files[file].flush()
 
 
 class _Pending(NamedTuple):
@@ -277,6 +288,11 @@ class _Pending(NamedTuple):
   tokens: int
   flops: float
   data_wait: float
+
+
+def _close(file: Any, path: str | Path) -> None:
+  with lines.written(path):
+    file.close()
 
 
 def _tensorboard(folder: Path, start: int) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from research import disk
+from research.errors import RunError
 
 Line = dict[str, Any]
 
@@ -57,6 +59,18 @@ def keep(path: Path, start: int) -> list[Line]:
   lines = [line for line in lines if number(line.get("step", 0)) <= start]
   rewrite(path, lines)
   return lines
+
+
+@contextlib.contextmanager
+def written(path: str | Path) -> Iterator[None]:
+  """RunError where the disk does not take what the block writes to `path`."""
+  try:
+    yield
+  except OSError as error:
+    raise RunError(
+      f"{path} cannot be written: {error.strerror or error}; make room, and the same command goes "
+      "on from the last checkpoint."
+    ) from error
 
 
 def number(value: Any) -> float:
