@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -58,11 +60,13 @@ class Sharding:
   waves: int = 2
 
   def __post_init__(self):
+    _check_sizes("sharding.mesh", self.mesh)
+    _check_sizes("sharding.slices", self.slices, least=1)
+    _check_rules(self.rules)
     first = {TRIAL: self.mesh[TRIAL]} if TRIAL in self.mesh else {}
     object.__setattr__(self, "mesh", {**first, **dict.fromkeys(AXES, 1), **self.mesh})
     for field in ("rounds", "waves"):
-      if getattr(self, field) < 1:
-        raise UserError(f"sharding.{field}={getattr(self, field)} must be at least 1.")
+      _check_sizes("sharding", {field: getattr(self, field)}, least=1)
 
   @classmethod
   def parse(cls, text: str) -> Sharding:
@@ -72,7 +76,7 @@ class Sharding:
     sizes = {}
     for word in text.split(","):
       axis, _, size = word.partition("=")
-      if axis not in (TRIAL, *AXES) or not size.lstrip("-").isdigit():
+      if axis not in (TRIAL, *AXES) or not re.fullmatch(r"-?\d+", size, re.ASCII):
         known = ", ".join(PRESETS)
         raise UserError(
           f"{text!r} is neither a mesh nor one of {known}.{nearest(axis, [*PRESETS, *AXES])} "
@@ -138,6 +142,26 @@ class Sharding:
 
   def _said(self) -> dict[str, int]:
     return {axis: size for axis, size in self.mesh.items() if size != 1} or dict(self.mesh)
+
+
+def _check_sizes(path: str, sizes: Mapping[str, int], *, least: float = -math.inf) -> None:
+  if not isinstance(sizes, Mapping):
+    raise UserError(f"{path}={sizes!r} must be sizes by axis, such as {{'data': 2}}.")
+  for axis, size in sizes.items():
+    if not isinstance(size, numbers.Integral):
+      raise UserError(f"{path}.{axis}={size!r} must be a whole number.")
+    if size < least:
+      raise UserError(f"{path}.{axis}={size} must be at least {least}.")
+
+
+def _check_rules(rules: Rules) -> None:
+  for rule in rules if isinstance(rules, tuple | list) else (rules,):
+    pair = isinstance(rule, tuple | list) and len(rule) == 2
+    if not pair or not isinstance(rule[1], str | tuple | list | None):
+      raise UserError(
+        f"sharding.rules: {rule!r} is no rule; write pairs of a letter and its axes, such as "
+        "(('B', ('data', 'fsdp')), ('V', 'tensor'))."
+      )
 
 
 # One of each kind, in sizes that fit a host of eight; `sharding.mesh.tensor=8` changes them.

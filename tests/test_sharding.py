@@ -132,7 +132,26 @@ def test_every_preset_takes_a_host_of_eight(name):
   assert np.prod(list(PRESETS[name].sizes(8).values())) == 8
 
 
-@pytest.mark.parametrize("text", ["fsdp=x", "fspd", "fsdp=4;tensor=2", ""])
+@pytest.mark.parametrize(
+  ("fields", "told"),
+  [
+    ({"mesh": {"data": "x"}}, r"sharding\.mesh\.data='x' must be a whole number"),
+    ({"mesh": 4}, r"sharding\.mesh=4 must be sizes by axis"),
+    ({"slices": {"data": 0}}, r"sharding\.slices\.data=0 must be at least 1"),
+    ({"rounds": "2"}, r"sharding\.rounds='2' must be a whole number"),
+    ({"rules": (("B",),)}, r"\('B',\) is no rule; write pairs"),
+    ({"rules": ("B", "data")}, "'B' is no rule"),
+    ({"rules": (("B", 2),)}, r"\('B', 2\) is no rule"),
+  ],
+)
+def test_a_sharding_that_makes_no_sense_is_told(fields, told):
+  with pytest.raises(UserError, match=told):
+    Sharding(**fields)
+
+
+@pytest.mark.parametrize(
+  "text", ["fsdp=x", "fsdp=--2", "fsdp=²", "fsdp=", "fspd", "fsdp=4;tensor=2", ""]
+)
 def test_a_mesh_that_cannot_be_read_names_presets_and_axes(text):
   with pytest.raises(UserError, match=r"neither a mesh nor one of dp, fsdp.*stage, data"):
     Sharding.parse(text)
