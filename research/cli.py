@@ -13,6 +13,8 @@ from research.errors import RunError
 def main(arguments: list[str] | None = None) -> int:
   """Runs one command and returns its exit code: see `errors`."""
   _keep_compiled_programs()
+  if hasattr(sys.stdout, "reconfigure"):  # a file's name may be none that can be printed
+    sys.stdout.reconfigure(errors="backslashreplace")
   parser, subparsers = grammar.parsers()
   words = list(sys.argv[1:] if arguments is None else arguments)
   whole = grammar.TRACEBACK in words

@@ -1,7 +1,10 @@
 """Pictures found by words and told apart by names, by a run, from the command line."""
 
 import csv
+import dataclasses
+import io
 import json
+import os
 import pathlib
 
 import jax
@@ -10,7 +13,7 @@ import PIL.Image
 import pytest
 from flax import linen as nn
 
-from research import checkpoint, load, record, report, retrieve
+from research import checkpoint, load, models, record, report, retrieve
 from research.cli import main
 from research.retention import Keep
 from research.retrieve import index
@@ -80,6 +83,46 @@ def test_an_index_is_made_once_and_anew_when_a_picture_changes(run, folder, monk
     assert "yellow.png" in index.of_folder(Towers(run), folder).names
   finally:
     (folder / "yellow.png").unlink()
+
+
+def test_an_index_is_of_one_folder_and_of_its_pictures_as_they_are(run, tmp_path):
+  def write(name, contents):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(contents)
+    os.utime(path, ns=(0, 0))
+    return index.of_folder(Towers(run), path.parent)
+
+  red, blue = io.BytesIO(), io.BytesIO()  # a .bmp is as large whatever it shows
+  PIL.Image.new("RGB", (30, 30), (220, 40, 40)).save(red, "BMP")
+  PIL.Image.new("RGB", (30, 30), (50, 80, 220)).save(blue, "BMP")
+  write("one/x.bmp", red.getvalue())
+  assert write("one/y.bmp", bytes(len(red.getvalue()))).broken
+  found = write("one/y.bmp", red.getvalue())
+  assert not found.broken
+  np.testing.assert_array_equal(found.vectors_NE[0], found.vectors_NE[1])
+  write("two/x.bmp", red.getvalue())
+  other = write("two/y.bmp", blue.getvalue())
+  assert not np.allclose(other.vectors_NE[0], other.vectors_NE[1])
+
+
+def test_a_name_that_is_no_text_is_printed(run, tmp_path, capsys):
+  PIL.Image.new("RGB", (30, 30)).save(tmp_path / os.fsdecode(b"\xff.png"))
+  images = ["--images", str(tmp_path)]
+  assert main(["search", str(run), "a circle", *images]) == 0
+  assert main(["classify", str(run), *images, "--labels", "red,blue"]) == 0
+  assert capsys.readouterr().out.count(r"\udcff.png") == 2
+
+
+def test_a_model_without_a_temperature_does_not_classify(run, folder, monkeypatch, capsys):
+  made, kept = record.open_run(run)
+  words = models.ImageWords(257, image_size=16, patch=8, embedding=8, width=8, depth=1, heads=2)
+  made = dataclasses.replace(made, model=words)
+  monkeypatch.setattr(record, "open_run", lambda path: (made, kept))
+  monkeypatch.setattr(index, "of_folder", lambda *_: pytest.fail("encoded"))
+  assert main(["classify", str(run), "--images", str(folder), "--labels", "red,blue"]) == 2
+  error = capsys.readouterr().err
+  assert f"{run} has a ImageWords, without a temperature" in error and error.count("\n") == 1
 
 
 def test_labels_are_told_apart_by_their_names(run, folder, tmp_path, capsys):

@@ -86,13 +86,18 @@ def classify(options: argparse.Namespace) -> int:
   """Says of each picture which of some labels is nearest, and how sure the model is.
 
   Raises:
-    UserError: no run, no pictures, labels or templates of no use.
+    UserError: no run, no pictures, labels or templates of no use, a model without a temperature.
   """
   labels = [label.strip() for label in options.labels.split(",") if label.strip()]
   check_names(labels, "--labels")
   templates = options.template or ["a photo of a {}."]
   check_templates(templates)
   towers = Towers(options.workdir, options.step)
+  if not hasattr(model := towers.experiment.model, "scale"):
+    raise UserError(
+      f"{towers.workdir} has a {type(model).__name__}, without a temperature to make probabilities "
+      "with; use research search, or a models.CLIP."
+    )
   found = _index(towers, options.images)
   classes_CE = class_vectors(towers.encoder, towers.words, labels, templates)
   logits_NC = towers.scale * (found.vectors_NE @ classes_CE.T)

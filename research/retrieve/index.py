@@ -17,7 +17,7 @@ from research.data.paths import reach
 from research.errors import UserError
 from research.retrieve.towers import Towers
 
-FORMAT = 1  # raise it whenever the files of the cache change
+FORMAT = 2  # raise it whenever the files of the cache change
 AT_ONCE = 256  # pictures that are decoded before they are encoded
 
 
@@ -41,8 +41,8 @@ class Index:
 def of_folder(towers: Towers, folder: str | os.PathLike[str]) -> Index:
   """The index of all pictures in a folder and the folders in it, made where there is none.
 
-  It is another one for every checkpoint, and whenever a picture is added, removed or changed (by
-  its size and date).
+  It is another one for every checkpoint and folder, and whenever a picture is added, removed or
+  changed (by its size and dates).
 
   Args:
     towers: encode them.
@@ -57,7 +57,8 @@ def of_folder(towers: Towers, folder: str | os.PathLike[str]) -> Index:
   key = cache.key(
     FORMAT,
     towers.fingerprint(),
-    [(name, x.st_size, x.st_mtime_ns) for name, x in zip(names, stamps)],
+    str(home.resolve()),
+    [(name, x.st_size, x.st_mtime_ns, x.st_ctime_ns) for name, x in zip(names, stamps)],
   )
   made = cache.folder("indices", key, lambda place: _write(towers, home, names, place))
   said = json.loads((made / "names.json").read_text(encoding="utf-8"))
