@@ -316,6 +316,19 @@ def test_rows_of_an_array_are_pictures(tmp_path):
     list(wrong.read(BadRecords(0.0)))
 
 
+def test_an_array_that_has_changed_is_read_anew(tmp_path):
+  (tmp_path / "x.csv").write_text("caption\none\n")
+  pictures = data.CaptionedArray(f"{tmp_path}/x.csv", f"{tmp_path}/x.npy")
+  for value in (1, 2):
+    (tmp_path / "x.npy").unlink(missing_ok=True)
+    np.save(tmp_path / "x.npy", np.full((1, 8 + value, 8), value, np.uint8))
+    (picture,) = pictures.read(BadRecords(0.0))
+    assert (pictures.load(picture.place) == value).all()
+  (tmp_path / "x.npy").unlink()
+  with pytest.raises(UserError, match=r"x\.npy is no array of pictures"):
+    pictures.load(picture.place)
+
+
 def test_what_lies_elsewhere_is_no_part_of_a_folder(tmp_path):
   (tmp_path / "in").mkdir()
   (tmp_path / "in" / "link.png").symlink_to(tmp_path / "out.png")

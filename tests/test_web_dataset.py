@@ -53,6 +53,26 @@ def test_samples_are_read_from_their_places_in_any_order(tmp_path):
     assert said == f"picture {image.max()}" and image.min() == image.max()
 
 
+def test_places_are_those_of_the_tars_from_any_folder(tmp_path, monkeypatch):
+  here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+  here.mkdir(), elsewhere.mkdir()
+  shard(here, 0)
+  shard(elsewhere, 1)
+  (elsewhere / "shard-001.tar").rename(elsewhere / "shard-000.tar")
+
+  def source(pattern):
+    pictures = data.WebDataset(pattern)
+    return data.ImageText(pictures, data.Bytes(), 8, 16, data.Column(), keep="files").source(
+      "train"
+    )
+
+  monkeypatch.chdir(here)
+  first = source("shard-000.tar").take(np.arange(9), 0)
+  monkeypatch.chdir(elsewhere)
+  again = source("../here/shard-000.tar").take(np.arange(9), 0)
+  np.testing.assert_array_equal(again["image"], first["image"])
+
+
 def test_captions_may_stand_in_json(tmp_path):
   shard(tmp_path, 0)
   pictures = data.WebDataset(f"{tmp_path}/*.tar", caption=("txt", "json/captions"))

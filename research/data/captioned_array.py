@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import pathlib
 import zipfile
 from collections.abc import Iterator
 
@@ -71,22 +72,35 @@ class CaptionedArray:
     return []
 
 
-@functools.lru_cache(maxsize=2)
 def _loaded(source: CaptionedArray) -> np.ndarray:
   path = reach(source.array)
+  try:
+    found = path.stat()
+  except OSError as error:
+    raise _none(path, error) from None
+  return _pixels(source, path, (found.st_mtime_ns, found.st_size))
+
+
+@functools.lru_cache(maxsize=2)
+def _pixels(source: CaptionedArray, path: pathlib.Path, stamp: tuple[int, int]) -> np.ndarray:
+  del stamp  # only there to notice files that have changed
   try:
     if zipfile.is_zipfile(path):
       _check_size(path)
     found = np.load(path, mmap_mode="r", allow_pickle=False)
     found = found if isinstance(found, np.ndarray) else _chosen(found, source)
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise UserError(f"{path} is no array of pictures ({reason(error)}); check it.") from None
+    raise _none(path, error) from None
   if found.dtype != np.uint8 or found.ndim not in (3, 4) or found.shape[3:] not in ((), (3,), (4,)):
     raise UserError(
       f"{path} holds {found.dtype} {found.shape}; pictures are uint8 (N, Y, X), (N, Y, X, 3) or "
       "(N, Y, X, 4)."
     )
   return found
+
+
+def _none(path: pathlib.Path, error: Exception) -> UserError:
+  return UserError(f"{path} is no array of pictures ({reason(error)}); check it.")
 
 
 def _check_size(path) -> None:

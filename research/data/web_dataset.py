@@ -23,6 +23,7 @@ from research.data.captioned import Names, Picture, Place
 from research.errors import UserError, reason
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # "shard-{000..127}.tar"
+FORMAT = 2  # raise it whenever the same tars would give other places
 SAID = 1 << 20  # bytes of a caption or of what else is said; more is none
 
 
@@ -57,7 +58,7 @@ class WebDataset:
 
   def fingerprint(self) -> str:
     """Of the tars' names, sizes and dates; reading them would take as long as decoding."""
-    said = (self.caption, self.image)
+    said = (FORMAT, self.caption, self.image)
     total = hashlib.blake2b(repr(said).encode(), digest_size=16)
     for path in self.paths():
       found = path.stat()
@@ -72,12 +73,13 @@ class WebDataset:
     """
     captions = captioned.Captions(self.caption)
     for path in self.paths():
+      file = str(path.resolve())  # places are kept, and read from any folder
       for key, members in itertools.groupby(_members(path), key=lambda member: _key(member.name)):
         sample = {}
         for member in members:  # a stream: each is read before the next is asked for
           ending = member.name.rpartition("/")[2].partition(".")[2].lower()
           sample[ending] = (
-            Place(str(path), member.offset, member.size),
+            Place(file, member.offset, member.size),
             self._said(ending, member),
           )
         where = f"{path}, {key!r}"
