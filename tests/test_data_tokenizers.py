@@ -215,6 +215,44 @@ def test_a_tokenizer_json_is_read(gpt2, tmp_path):
     data.HuggingFace(str(tmp_path / "tokenizer.json"), end="</x>").fit()
 
 
+def test_a_text_is_neither_cut_nor_filled_up_whatever_a_tokenizer_json_says(bert, tmp_path):
+  from tokenizers import Tokenizer
+
+  plain = data.HuggingFace(str(bert)).fit()
+  settled = Tokenizer.from_str(plain.text)
+  settled.enable_truncation(4)
+  settled.enable_padding(length=4)
+  settled.save(str(tmp_path / "tokenizer.json"))
+  again = data.HuggingFace(str(tmp_path)).fit()
+  for text in ("the", "the river the river"):
+    np.testing.assert_array_equal(again.encode(text), plain.encode(text))
+
+
+@pytest.fixture
+def llama(tmp_path):
+  """A small tokenizer.model that puts a space before a text, as Llama's does."""
+  import sentencepiece
+
+  sentencepiece.SentencePieceTrainer.Train(
+    sentence_iterator=iter(CORPUS),
+    model_prefix=str(tmp_path / "tokenizer"),
+    vocab_size=330,
+    byte_fallback=True,
+    minloglevel=2,
+  )
+  return tmp_path / "tokenizer.model"
+
+
+def test_a_tokenizer_model_has_the_marks_it_has_and_is_lossless_where_it_is(llama):
+  own = data.HuggingFace(str(llama), end="</s>", begin="<s>").fit()
+  assert (own.name(own.begin), own.name(own.end)) == ("<s>", "</s>")
+  assert own.decode(own.encode("a")) == " a" and not own.lossless
+  with pytest.raises(UserError, match=r"tokenizer\.model: end='\[SEP\]' is not .* '</s>'; leave"):
+    data.HuggingFace(str(llama), end="[SEP]").fit()
+  with pytest.raises(UserError, match=r"begin='</s>' is not what the model has, '<s>'"):
+    data.HuggingFace(str(llama), begin="</s>").fit()
+
+
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [

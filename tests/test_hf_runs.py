@@ -9,7 +9,7 @@ import pytest
 from hf_ours import CASES
 from safetensors.numpy import load_file
 
-from research import checkpoint, data, hf, record, update, warm_start
+from research import checkpoint, data, hf, models, record, sample, update, warm_start
 from research.cli import main
 from research.hf import vocabulary
 from research.load import recipe
@@ -117,6 +117,64 @@ def test_imported_captions_begin_and_are_filled_up_as_their_tower_learned_them(t
     assert (dataset.start, dataset.pad) == (start, pad)
 
 
+def test_a_decoder_is_sampled_from_the_token_that_led_its_documents(tmp_path, monkeypatch):
+  source = hf_ours.make(CASES["llama_plain"], tmp_path / "llama")
+  with_tokenizer(source, "<s>")
+  run, tuned = tmp_path / "run", tmp_path / "tuned"
+  assert main(["import", "hf", str(source), "--workdir", str(run)]) == 0
+  made = recipe("research/hf/imported.py:text", [f"weights={run}"])
+  record.remember(tuned, made, made.experiment())
+  words = data.load_vocabulary(run / "vocabulary")
+  words.save(tuned / "vocabulary")
+  firsts = []
+
+  def continuations(experiment, options, prompt, *more):
+    firsts.append(prompt[0])
+    return iter([])
+
+  monkeypatch.setattr(sample, "continuations", continuations)
+  for folder in (run, tuned):
+    assert main(["sample", str(folder), "--prompt", "the cat"]) == 0
+  assert firsts == [words.begin, words.end] and words.begin != words.end
+
+
+def test_an_imported_model_reads_sources_behind_the_token_that_it_learned(tmp_path, monkeypatch):
+  source = hf_ours.make(CASES["bart_plain"], tmp_path / "bart")
+  with_tokenizer(source, "<s>")
+  run = tmp_path / "run"
+  assert main(["import", "hf", str(source), "--workdir", str(run)]) == 0
+  words, sources = data.load_vocabulary(run / "vocabulary"), []
+
+  def translate(model, params, given, **settings):
+    sources.extend(given)
+    return [np.array([words.end])]
+
+  monkeypatch.setattr(sample.generate, "translate", translate)
+  assert main(["sample", str(run), "--prompt", "the cat"]) == 0
+  assert sources[0].tolist() == [words.begin, *words.encode("the cat"), words.end]
+  assert sample.source_lead(run, words) == (words.begin,)
+  assert sample.source_lead(run, data.Bytes().fit()) == sample.source_lead(tmp_path, words) == ()
+
+
+def test_an_encoder_writes_no_text_and_says_so(tmp_path, capsys):
+  source = hf_ours.make(CASES["bert_plain"], tmp_path / "bert")
+  with_tokenizer(source)
+  run = str(tmp_path / "run")
+  assert main(["import", "hf", str(source), "--workdir", run]) == 0
+  assert main(["sample", run, "--prompt", "the cat"]) == 2
+  assert "a BERT does not write text" in capsys.readouterr().err
+
+
+def test_targets_go_out_with_the_token_that_they_were_trained_behind(tmp_path):
+  from research.hf import runs
+
+  with_tokenizer(tmp_path, "<s>")
+  words = vocabulary.read(tmp_path, {})
+  model = models.Transformer(vocab_size=41, max_length=8, width=8, depth=1, heads=1)
+  numbers = runs._tokens(model, words)
+  assert numbers["decoder_start_token_id"] == words.end != words.begin
+
+
 @pytest.mark.slow
 def test_fine_tuning_starts_with_what_was_imported(tmp_path, capsys):
   source = hf_ours.make(CASES["gpt2_relu"], tmp_path / "gpt2")
@@ -199,6 +257,17 @@ def test_a_run_of_ones_own_goes_out_with_its_bytes(tmp_path):
   text = "Grüße,\n  世界\t<|endoftext|"
   assert tokenizer.encode(text).ids == list(text.encode())
   assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_leading_token_is_found_whatever_a_tokenizer_fills_up(tmp_path):
+  from tokenizers import Tokenizer, models, processors
+
+  tokenizer = Tokenizer(models.WordLevel({"<s>": 0, "a": 1, "<pad>": 2, "</s>": 3}, "<pad>"))
+  tokenizer.add_special_tokens(["<s>", "<pad>", "</s>"])
+  tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+  tokenizer.enable_padding(pad_id=2, length=8)
+  tokenizer.save(str(tmp_path / "tokenizer.json"))
+  assert vocabulary.read(tmp_path, {"eos_token_id": 3}).begin == 0
 
 
 def test_the_tokens_are_those_of_the_vocabulary(tmp_path):

@@ -17,7 +17,7 @@ from research.data.sentence_piece import SentencePieceVocabulary
 from research.errors import UserError, reason
 
 LARGEST = 2**24  # pieces; published vocabularies have up to 2**18
-FORMAT = 1  # raise it whenever the same files would give other tokens
+FORMAT = 2  # raise it whenever the same files would give other tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,8 @@ class HuggingFace:
       vocab.bpe, or vocab.json and merges.txt), CLIP (bpe_simple_vocab_16e6.txt.gz), BERT
       (vocab.txt) or Llama 2 (tokenizer.model) publish; or one of these files.
     end: the end-of-text token; None takes the usual one of its kind.
-    begin: the token before a document; None is end-of-text.
+    begin: the token before a document; None is end-of-text, or the beginning that a
+      tokenizer.model has. Of such a model, `end` and `begin` can be no others than its own.
   """
 
   path: str
@@ -68,7 +69,7 @@ def _fit(
   names = " and ".join(str(path) for path in paths)
   try:
     if paths[0].suffix == ".model":
-      return SentencePieceVocabulary(paths[0].read_bytes())
+      return _sentence_piece(paths[0].read_bytes(), end, begin)
     return HuggingFaceVocabulary(published.build(paths), end, begin)
   except UserError as error:
     raise error if names in str(error) else UserError(f"{names}: {error}") from None
@@ -76,6 +77,17 @@ def _fit(
     raise UserError(
       f"{names} cannot be read as a tokenizer ({reason(error)}); copy it again"
     ) from None
+
+
+def _sentence_piece(model: bytes, end: str | None, begin: str | None) -> SentencePieceVocabulary:
+  found = SentencePieceVocabulary(model)
+  for field, name, number in (("end", end, found.end), ("begin", begin, found.begin)):
+    if name not in (None, found.name(number)):
+      raise UserError(
+        f"{field}={name!r} is not what the model has, {found.name(number)!r}; leave it out, or "
+        "give a tokenizer.json, which may have others"
+      )
+  return found
 
 
 class HuggingFaceVocabulary:
@@ -86,6 +98,8 @@ class HuggingFaceVocabulary:
 
     self._text = text
     self._tokenizer = Tokenizer.from_str(text)
+    self._tokenizer.no_truncation()  # settings of one use, not of the vocabulary
+    self._tokenizer.no_padding()
     # Text that looks like a special token is text: nobody's document may end another one.
     self._tokenizer.encode_special_tokens = True
     ids = self._tokenizer.get_vocab(with_added_tokens=True)

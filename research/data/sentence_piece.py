@@ -21,6 +21,7 @@ MODEL = "sentencepiece.model"
 FORMAT = 1  # raise it whenever training here changes
 # White space that no word may swallow: one piece per newline, tab and run of spaces (as code has).
 WHITE = ("\n", "\t", *(SPACE * n for n in range(2, 17)))
+PROBE = "a  \ufb01 b"  # comes back only where nothing is added, joined or normalized
 CHUNK = 1000  # characters: the trainer drops sentences over 4192 bytes
 
 
@@ -140,8 +141,6 @@ def _sample(lines: Iterator[str], size: int) -> list[str]:
 class SentencePieceVocabulary:
   """A trained SentencePiece model; see `Vocabulary` for its attributes."""
 
-  lossless = True
-
   def __init__(self, model: bytes):
     import sentencepiece
 
@@ -163,6 +162,12 @@ class SentencePieceVocabulary:
     self.continues = vocabulary.continuing(self._pieces)
     names = {i: self._processor.IdToPiece(i) for i in range(size) if self._processor.IsControl(i)}
     self.special = {name: i for i, name in names.items() if i != self.end}
+    # Published models may put a space before a text, join spaces, or take letters apart.
+    self.lossless = self.decode(self.encode(PROBE)) == PROBE
+
+  def name(self, i: int) -> str:
+    """How the model writes a piece."""
+    return self._processor.IdToPiece(i)
 
   def _bytes(self, i: int) -> bytes:
     if self._processor.IsControl(i) or self._processor.IsUnknown(i):

@@ -61,6 +61,8 @@ def _leading(text: str) -> str | None:
   from tokenizers import Tokenizer
 
   tokenizer = Tokenizer.from_str(text)
+  tokenizer.no_truncation()  # settings of one use, not of the vocabulary
+  tokenizer.no_padding()
   with_marks, without = (
     tokenizer.encode("a", add_special_tokens=marks).ids for marks in (True, False)
   )
