@@ -120,6 +120,16 @@ def test_rows_after_a_bad_one_are_read_as_they_are(tmp_path):
   assert list(Files(str(write(tmp_path / "x.csv", text)), skip=0.5).read()) == ["a", "d\ne", "f"]
 
 
+def test_every_line_that_a_stray_quote_swallows_is_a_bad_record(tmp_path):
+  rows = [f"{i},text {i}" for i in range(20)]
+  rows[4] = '4,"text 4'
+  rows[9] = '9,"text 9"'
+  path = write(tmp_path / "x.csv", "\n".join(["id,text", *rows]))
+  with pytest.raises(UserError, match=r"6 of 20 records .*, line 6: .*, line 7: .* at line 6"):
+    list(Files(str(path), skip=0.25).read())
+  assert len(list(Files(str(path), skip=0.3).read())) == 14
+
+
 def test_gzip_that_is_made_to_fill_the_memory_is_refused(tmp_path):
   path = write(tmp_path / "x.txt.gz", bytes(b" " * (20 << 20)))
   with pytest.raises(UserError, match="grows to more than 200 times its size"):

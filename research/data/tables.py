@@ -110,12 +110,16 @@ def _cells(path: pathlib.Path, text: str, delimiter: str, needs: Sequence[str]) 
     if name not in names:
       raise UserError(_missing(f"{path}, line 1", name, names))
   while True:
+    begun = reader.line_num + 1
     try:
       cells = next(reader, None)
       where = f"{path}, line {reader.line_num}"
     except csv.Error as error:
-      where = f"{path}, line {reader.line_num}"
-      yield Row(where, {}, f"{where}: {error}; {quote}")
+      # What a stray quote swallows up to the next one is as many bad rows as lines.
+      for number in range(begun, reader.line_num + 1):
+        where = f"{path}, line {number}"
+        of = "" if number == begun else f" in the row that begins at line {begun}"
+        yield Row(where, {}, f"{where}: {error}{of}; {quote}")
       continue
     if cells is None:
       return
