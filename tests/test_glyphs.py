@@ -63,6 +63,15 @@ def test_only_some_characters_in_inks_that_are_darker():
     dataclasses.replace(SMALL, among="\ue000").prepare()
 
 
+def test_what_is_learned_of_captions_does_not_hang_on_the_seed(tmp_path, monkeypatch):
+  few = dataclasses.replace(SMALL, among="abcdefg", tokenizer=data.SentencePiece(300))
+  models = []
+  for seed in (0, 1):
+    monkeypatch.setenv("RESEARCH_CACHE", str(tmp_path / str(seed)))
+    models.append(dataclasses.replace(few, seed=seed).prepare().vocabulary.model)
+  assert models[0] == models[1]
+
+
 def test_a_pair_stays_in_its_split_when_others_come():
   letters = [chr(code) for code in range(0x4E00, 0x4E00 + 500)]
   styles = glyph_styles.named(FEW)
