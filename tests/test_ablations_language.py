@@ -87,6 +87,14 @@ def test_problems_of_a_file_are_shown_solved_before_the_one_that_is_asked(tmp_pa
     next(data.ProblemFile(str(path)).problems(5))
 
 
+def test_problems_in_a_txt_are_refused(tmp_path):
+  (tmp_path / "a.txt").write_text("Q: 1 + 1?\n")
+  with pytest.raises(
+    UserError, match=r"a\.txt: a \.txt has no columns; name it \.jsonl, \.csv, \.tsv"
+  ):
+    data.ProblemFile(str(tmp_path / "a.txt")).problems(0)
+
+
 def test_every_label_has_its_text_and_the_right_one_comes_first():
   problems = data.WhichLabel(Vowels(), "{label} {text}\n", (("a", "alpha"),)).problems(0)
   for problem, record in zip(problems, Vowels().read()):

@@ -303,6 +303,15 @@ def test_preview_shows_text_and_returns_numbers():
   assert "tree" in console.file.getvalue()
 
 
+def test_a_text_of_which_nothing_is_held_out_is_shown_and_has_no_held_out_rows():
+  text = data.Text(Given(corpus()), data.Bytes(), 64, data.ByHash(heldout=0.0))
+  numbers = data.preview(text, rows=1)
+  assert numbers["splits"]["heldout"]["median_document"] == 0
+  assert numbers["splits"]["heldout"]["longest_document"] == 0
+  with pytest.raises(UserError, match="the heldout split is empty; hold a share above 0 out"):
+    text.source("heldout")
+
+
 def test_the_picture_of_a_mask_is_the_mask():
   segments = np.repeat([1, 2, 0], [3, 2, 1])
   drawn = data.picture(segments, lines=6).splitlines()

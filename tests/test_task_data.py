@@ -312,6 +312,24 @@ def test_what_is_no_squad_says_so(tmp_path):
     list(data.SQuAD(str(tmp_path / "a.json")).read())
 
 
+def test_records_are_held_out_whole(tmp_path, words):
+  records = table(tmp_path / "a.csv", TEXTS)
+  with pytest.raises(UserError, match=r"split=Tail\(heldout=0\.1\) cuts texts, .*give ByHash"):
+    data.Labelled(records, words, 32, labels=2, split=data.Tail(0.1))
+  with pytest.raises(UserError, match="leaves heldout empty; choose a larger or smaller share, or"):
+    data.Labelled(records, words, 32, labels=2, split=data.ByHash(1e-9)).prepare()
+
+
+def test_halves_of_characters_become_one_character_and_answers_stay_in_place(tmp_path):
+  context = "\ud83d Ada \udc00 wrote it."
+  qas = [
+    {"id": "q", "question": "Who\ud800?", "answers": [{"text": context[:7], "answer_start": 0}]}
+  ]
+  (record,) = squad(tmp_path / "a.json", qas, context).read()
+  assert record["question"] == "Who\ufffd?" and record["answers"] == [[0, 7]]
+  assert record["context"] == "\ufffd Ada \ufffd wrote it."
+
+
 def test_a_length_without_room_is_refused():
   with pytest.raises(UserError, match="length=20 has no room"):
     data.Questions(data.SQuAD("x"), data.Bytes(), 20, question=16)

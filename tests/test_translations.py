@@ -138,6 +138,19 @@ def test_bad_lines_are_named(tmp_path):
     data.Translations(everything, data.Bytes(), 8, heldout=everything).source("train")
 
 
+def test_a_txt_has_no_columns(tmp_path):
+  (tmp_path / "a.txt").write_text("one\n")
+  with pytest.raises(
+    UserError, match=r"a\.txt: a \.txt has no columns; name it \.jsonl, \.csv, \.tsv"
+  ):
+    list(data.PairFiles(str(tmp_path / "a.txt")).read())
+
+
+def test_pairs_are_held_out_whole():
+  with pytest.raises(UserError, match=r"split=Tail\(heldout=0\.1\) cuts texts, .*give ByHash"):
+    data.Translations(data.UnicodeNames(), data.Bytes(), 8, split=data.Tail(0.1))
+
+
 def corrupted(length=34, **settings):
   words = data.SentencePiece(600, special=data.SENTINELS)
   text = data.Text(data.TFDS("python_docs"), words, length, limit=100_000)
@@ -231,3 +244,19 @@ def test_translations_are_scored_by_sacrebleu(monkeypatch):
   assert scores.Translated(rows=2).total(model, None, Echo(), lambda: True) is None
   with pytest.raises(UserError, match="tokenize='13b' is not one of 13a"):
     scores.Translated("13b")
+  monkeypatch.setattr(Echo, "texts", lambda self: [])
+  with pytest.raises(UserError, match="no pairs are held out to translate; give files"):
+    scores.Translated().total(model, None, Echo())
+
+
+def test_what_leads_a_source_takes_some_of_its_room(monkeypatch):
+  def translations(model, params, sources, **settings):
+    for i, source in enumerate(sources):
+      assert source[0] == 7 and source[-1] == 256 and len(source) <= model.max_length
+      yield i, Target(np.array([*source[1:-1], 256]), -1.0)
+
+  monkeypatch.setattr(texts, "translations", translations)
+  model = models.Transformer(vocab_size=257, max_length=16, width=8, depth=1, heads=1)
+  words = texts.Words(Echo.vocabulary, Echo.vocabulary)
+  found = texts.write(model, None, words, ["a" * 14, "a" * 15], tokens=1, lead=(7,))
+  assert [(item.text, item.left_out) for item in found] == [("a" * 14, 0), ("a" * 14, 1)]

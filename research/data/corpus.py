@@ -12,7 +12,7 @@ import numpy as np
 
 from research.data import cache, progress, tokenizers
 from research.data.clean import Cleaning, clean_all
-from research.data.splits import HELDOUT, SPLITS, TRAIN
+from research.data.splits import HELDOUT, SPLITS, TRAIN, ByHash
 from research.data.vocabulary import Vocabulary
 from research.errors import UserError, nearest
 
@@ -99,7 +99,13 @@ def _write(folder: pathlib.Path, corpus: Any, tokenize: Tokenize) -> None:
     documents, digests, cleaning = clean_all(show(corpus.documents.read()), corpus.duplicates)
   if not documents:
     raise UserError(f"{corpus.documents} holds no text; check the files and the field")
-  texts = divide(corpus, documents, digests)
+  try:
+    texts = divide(corpus, documents, digests)
+  except UserError as error:
+    if not isinstance(corpus.split, ByHash):
+      raise
+    tail = f"Tail(heldout={corpus.split.heldout})"
+    raise UserError(f"{error}; or use {tail}, which cuts every document") from None
   with progress.line("fitting the tokenizer"):
     fitted = corpus.tokenizer.fit(texts[TRAIN])
   fitted.save(folder / "vocabulary")

@@ -101,6 +101,13 @@ class Files:
       yield from (part.strip("\n") for part in parts)
 
 
+def table_kind(path: pathlib.Path) -> str:
+  """As `kind`; UserError for a .txt, which is no table."""
+  if (ending := kind(path)) == ".txt":
+    raise UserError(f"{path}: a .txt has no columns; name it {', '.join(tables.KINDS)}")
+  return ending
+
+
 def kind(path: pathlib.Path) -> str:
   """ ".txt", ".jsonl", ".csv" or ".tsv", whether compressed or not."""
   suffixes = [suffix.lower() for suffix in path.suffixes]

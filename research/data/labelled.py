@@ -65,11 +65,9 @@ class LabelledFile:
 
   def _entries(self, name: str, label: str | None) -> Iterator[Entry]:
     path = reading.expanded(name)
-    ending = files.kind(path)
+    ending = files.table_kind(path)
     columns = [column for column in (self.text, self.pair) if column is not None]
     needs = columns if label is None else [*columns, label]
-    if ending == ".txt":
-      raise UserError(f"{path}: a .txt has no columns; name it {', '.join(tables.KINDS)}")
     for row in tables.rows(path, ending, reading.text(path), needs):
       try:
         texts = [_text(row, column) for column in columns]

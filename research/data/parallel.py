@@ -106,6 +106,8 @@ class PairFiles:
       UserError: names the file, the line, and the way out.
     """
     if isinstance(self.source, str):
+      for path in files.Files(self.pattern).paths():
+        files.table_kind(path)  # of a .txt both columns would be the whole file
       sides = (files.Files(self.pattern, field=name) for name in (self.source, self.target))
       yield from zip(*(side.read() for side in sides), strict=True)
       return

@@ -76,8 +76,8 @@ def _split(prepared, split: str, length: int) -> dict[str, int]:
     "bytes": prepared.raw_bytes(split),
     "tokens": tokens,
     "rows": -(-tokens // length),
-    "median_document": int(np.median(documents)),
-    "longest_document": int(documents.max()),
+    "median_document": int(np.median(documents)) if len(documents) else 0,
+    "longest_document": int(documents.max(initial=0)),
   }
 
 

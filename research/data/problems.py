@@ -76,7 +76,7 @@ class ProblemFile:
   def _solved(self) -> Iterator[Problem]:
     path, bad, count = reading.expanded(self.path), BadRecords(self.skip), 0
     needs = (self.context, self.answer)
-    for row in tables.rows(path, files.kind(path), reading.text(path), needs):
+    for row in tables.rows(path, files.table_kind(path), reading.text(path), needs):
       count += 1
       try:
         context, answer = (tables.text_of(row, name) for name in needs)

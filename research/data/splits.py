@@ -34,7 +34,7 @@ class ByHash:
       if not chosen and (split == TRAIN or self.heldout > 0):
         raise UserError(
           f"ByHash(heldout={self.heldout}) of {len(documents)} documents leaves {split} empty; "
-          f"use Tail(heldout={self.heldout}), which cuts every document, or other documents"
+          "choose a larger or smaller share, or give more"
         )
     return out
 
@@ -66,6 +66,12 @@ class Tail:
     # int() of the train part, as everyone else's `int(0.9 * len(text))` has it.
     place = int(round(1 - self.heldout, 12) * len(text))
     return {TRAIN: text[:place], HELDOUT: text[place:]}
+
+
+def check_whole(split: object) -> None:
+  """UserError for a split that cuts texts, where whole records are held out."""
+  if not isinstance(split, ByHash):
+    raise UserError(f"split={split!r} cuts texts, and records are held out whole; give ByHash(...)")
 
 
 def _check(heldout: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from research.data import reading, tables, task_rows
 from research.data.bad_records import check_share
+from research.data.clean import SURROGATE
 from research.data.task_rows import Entry, Record
 from research.errors import UserError
 
@@ -97,9 +98,10 @@ def _record(where: str, cells: dict[str, Any], answered: bool) -> Record:
     value = cells.get(name)
     if not isinstance(value, str) or not value.strip():
       raise UserError(f"{where}: {name}={_shown(value)} is no text; write one, or remove it")
-    record[name] = value
+    # One character for one, so that answers keep their places.
+    record[name] = SURROGATE.sub("\ufffd", value)
   if answered:
-    record["answers"] = _answers(where, record["context"], cells)
+    record["answers"] = _answers(where, cells["context"], cells)
     record["where"] = where
   return record
 

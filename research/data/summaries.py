@@ -62,9 +62,7 @@ class SummaryFile:
 
   def _entries(self, name: str, needs: Sequence[str]) -> Iterator[Entry]:
     path = reading.expanded(name)
-    ending = files.kind(path)
-    if ending == ".txt":
-      raise UserError(f"{path}: a .txt has no columns; name it {', '.join(tables.KINDS)}")
+    ending = files.table_kind(path)
     for row in tables.rows(path, ending, reading.text(path), needs):
       try:
         parts = _texts(row, self.source)

@@ -20,7 +20,7 @@ from research.data.bad_records import BadRecords
 from research.data.clean import digest
 from research.data.labels import FILE, Labels
 from research.data.pipeline import Batch
-from research.data.splits import HELDOUT, TRAIN, ByHash
+from research.data.splits import HELDOUT, TRAIN, ByHash, check_whole
 from research.data.vocabulary import Vocabulary
 from research.errors import UserError, nearest
 
@@ -167,7 +167,8 @@ def prepare(
 
 
 def check(task: Any) -> None:
-  """Raises a UserError for a length that has no room for a text, and a limit that leaves none."""
+  """Raises a UserError for a length, a limit or a split that cannot be."""
+  check_whole(task.split)
   if task.length < 8:
     raise UserError(f"length={task.length} has no room for a text and its marks; choose 8 or more")
   if task.limit is not None and task.limit < 1:

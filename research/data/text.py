@@ -98,9 +98,11 @@ class PreparedText:
     """The rows of the split; those of "train" are cut elsewhere in every epoch.
 
     Raises:
-      UserError: the split is shorter than one row.
+      UserError: the split is empty, or shorter than one row.
     """
     tokens = self.tokens(split)
+    if not len(tokens):
+      raise UserError(f"the {split} split is empty; hold a share above 0 out, as ByHash(0.05) does")
     if len(tokens) < self.length:
       raise UserError(
         f"the {split} split has {len(tokens):,} tokens, less than one row of length={self.length}; "

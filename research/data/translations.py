@@ -14,7 +14,7 @@ from research.data import cache, corpus, pipeline, progress, tokenizers
 from research.data.clean import Cleaning, clean_all, digest
 from research.data.pair_rows import KEYS, OF_SOURCE, PairRows, Side
 from research.data.parallel import Pair, Parallel
-from research.data.splits import HELDOUT, SPLITS, TRAIN, ByHash
+from research.data.splits import HELDOUT, SPLITS, TRAIN, ByHash, check_whole
 from research.data.vocabulary import Tokenizer, Vocabulary
 from research.errors import UserError
 
@@ -61,6 +61,7 @@ class Translations:
       if (size := getattr(self, name)) is not None and size < 2:
         raise UserError(f"{name}={size} has no room for a word and its end; choose 2 or more")
     corpus.check(self)
+    check_whole(self.split)
 
   def prepare(self) -> PreparedTranslations:
     """Cleans, splits and tokenizes, or opens what was prepared before from the same contents.
