@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -38,8 +39,9 @@ def sample(options: argparse.Namespace) -> int:
   if hasattr(experiment.model, "decode"):
     screen.show(targets(experiment, options, prompt, search, words), options.stop)
     return 0
+  lead = words.begin if imported(options.workdir) else words.end
   full = screen.write(
-    continuations(experiment, options, opening(words, prompt), search, words.end),
+    continuations(experiment, options, opening(words, prompt, lead), search, words.end),
     words,
     prompt=prompt,
     samples=options.samples,
@@ -66,7 +68,12 @@ def read_prompt(options: argparse.Namespace) -> str:
       raise UserError(f"{options.prompt_file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
       raise UserError(f"{options.prompt_file} is not UTF-8 text: {error}.") from error
-  return sys.stdin.read() if options.prompt == "-" else options.prompt or ""
+  if options.prompt != "-":
+    return options.prompt or ""
+  try:
+    return sys.stdin.read()
+  except UnicodeDecodeError as error:
+    raise UserError(f"standard input is not UTF-8 text: {error}.") from error
 
 
 def choose_search(options: argparse.Namespace) -> generate.Beam | Sampler:
@@ -106,10 +113,20 @@ def open_source_vocabulary(experiment: Experiment, workdir: Path, words: Any) ->
   return experiment.data.prepare().source_vocabulary if own else words
 
 
+def imported(workdir: Path) -> Path | None:
+  """The config.json of a run that was imported and not trained since; None of any other."""
+  config = Path(workdir) / "hugging_face" / "config.json"
+  return config if config.is_file() else None
+
+
+def source_lead(workdir: Path, words: Any) -> tuple[int, ...]:
+  """The tokens before every source: none, unless the model was imported and learned one (BART)."""
+  return (words.begin,) if imported(workdir) and words.begin != words.end else ()
+
+
 def beginning(workdir: Path, words: Any) -> int:
   """The token before every target: end-of-text, unless the model was imported and says another."""
-  config = Path(workdir) / "hugging_face" / "config.json"
-  if not config.is_file():
+  if (config := imported(workdir)) is None:
     return words.end
   token = json.loads(config.read_text(encoding="utf-8")).get("decoder_start_token_id")
   return words.end if token is None else int(token)
@@ -135,7 +152,7 @@ def continuations(
     prompts = [prompt] * options.samples
     return counted(FittedNGram.load(path), prompts, options.tokens, search, key)
   model = experiment.model
-  if not hasattr(model, "encode") or not hasattr(model, "max_length"):
+  if not hasattr(model, "max_length") or not _writes(model):
     raise UserError(f"{options.workdir}: a {type(model).__name__} does not write text.")
   given = (model, open_params(experiment, options.workdir, options.step))
   given += ([prompt] * options.samples,)
@@ -153,8 +170,9 @@ def targets(
 ) -> list[str]:
   """What an encoder-decoder makes of the prompt; where that has gaps, the prompt without them."""
   source_words = open_source_vocabulary(experiment, options.workdir, words)
+  lead = source_lead(options.workdir, source_words)
   source, found = gaps.encode(source_words, prompt)
-  room = experiment.model.max_length
+  room = experiment.model.max_length - len(lead)
   if not prompt.strip():
     raise UserError("the model reads a text and writes another; give one with --prompt.")
   if isinstance(experiment.data, SpanCorruption) and not found:
@@ -164,7 +182,7 @@ def targets(
   written = generate.translate(
     experiment.model,
     open_params(experiment, options.workdir, options.step),
-    [source] * options.samples,
+    [np.array([*lead, *source], np.int32)] * options.samples,
     steps=options.tokens,
     begin=(beginning(options.workdir, words),),
     end=words.end,
@@ -175,6 +193,12 @@ def targets(
   return [
     gaps.filled(words, source, target) if found else words.decode(target) for target in written
   ]
+
+
+def _writes(model: Any) -> bool:
+  """Whether it is a decoder: those take positions, which a cache needs, and BERT does not."""
+  encode = getattr(type(model), "encode", None)
+  return encode is not None and len(inspect.signature(encode).parameters) >= 4
 
 
 def open_params(experiment: Experiment, workdir: Path, step: int | None = None) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from research.generate.language import NOTHING
+from research.generate.samples import continued
 
 # What a terminal would take for commands: a young model of bytes writes these, too.
 CONTROLS = {i: "\ufffd" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
@@ -35,12 +36,16 @@ def write(
   Returns:
     Whether one came to an end because the model can read no further.
   """
+  before = words.encode(prompt)
   written: list[list[int]] = [[] for _ in range(samples)]
   current, shown = 0, -1  # the sample on the screen, and how much of its text; -1 is not begun
 
+  def text_of(row: int) -> str:
+    return continued(words, before, written[row])
+
   def finished(row: int) -> bool:
     """Whether it ended by itself; one that ended otherwise does so together with all."""
-    return words.end in written[row][-1:] or _settled(words.decode(written[row]), stop)[1]
+    return words.end in written[row][-1:] or _settled(text_of(row), stop)[1]
 
   def show(done: Callable[[int], bool]) -> None:
     nonlocal current, shown
@@ -49,9 +54,9 @@ def write(
         _print((f"--- sample {current + 1}\n" if samples > 1 else "") + prompt)
         shown = 0
       whole = done(current)
-      text, _ = _settled(words.decode(written[current]), stop, whole)
+      text, _ = _settled(text_of(current), stop, whole)
       _print(text[shown:])
-      shown = len(text)
+      shown = max(shown, len(text))
       if not whole:
         return
       _print("\n")
@@ -70,14 +75,14 @@ def write(
 def _settled(text: str, stop: str | None, whole: bool = False) -> tuple[str, bool]:
   """The part of a growing text that will not change any more, and whether `stop` has ended it.
 
-  Held back are a last character whose bytes may not all have come yet, and what may be the
-  beginning of `stop`.
+  Held back are a last character whose bytes may not all have come yet, each of which may be read as
+  a character, and what may be the beginning of `stop`.
   """
   if stop and stop in text:
     return text[: text.index(stop)], True
   if whole:
     return text, False
-  text = text.removesuffix("\ufffd")
+  text = text.rstrip("\ufffd")
   for length in range(min(len(stop or ""), len(text)), 0, -1):
     if stop and text.endswith(stop[:length]):
       return text[:-length], False

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research import screen
 from research.data import Bytes
+from research.data.hugging_face import HuggingFaceVocabulary
 from research.errors import UserError
 from research.generate import Greedy, Sample, Samples, generate, language, sampling, stream
+from research.generate.samples import continued, opening
 from research.models import GPT
 
 V, L, STEPS = 40, 24, 16
@@ -318,3 +321,55 @@ def test_samples_during_training_are_pairs_of_prompt_and_text():
     with pytest.raises(UserError):
       Samples(**wrong)
   assert hash(dataclasses.replace(samples, tokens=9)) != hash(samples)
+
+
+def llama():
+  """A tokenizer of letters as Llama's: of a text that is decoded, the first space is dropped."""
+  from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+  pieces = ["<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "\u2581", *"acehmnost"]
+  ids = {piece: i for i, piece in enumerate(pieces)}
+  tokenizer = Tokenizer(models.BPE(ids, [], byte_fallback=True))
+  tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<s>", "</s>")])
+  tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+  parts = decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()
+  tokenizer.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)])
+  return HuggingFaceVocabulary(tokenizer.to_str(), "</s>", "<s>")
+
+
+def test_documents_begin_with_end_of_text_unless_told_otherwise():
+  words = llama()
+  assert opening(words, "cat").tolist() == [words.end, *words.encode("cat")]
+  assert opening(words, "cat", words.begin)[0] == words.begin != words.end
+
+
+def test_a_continuation_keeps_the_space_before_it(monkeypatch):
+  words = llama()
+  sat = words.encode("sat")
+  assert words.decode(sat) == "sat"
+  assert continued(words, words.encode("the cat"), sat) == " sat"
+  assert continued(words, words.encode(""), sat) == "sat"
+  written = [np.array([[*sat[:2]]]), np.array([[*sat[2:], words.end]])]
+  monkeypatch.setattr("research.generate.samples.stream", lambda *args, **settings: iter(written))
+  texts = Samples(prompts=("the cat",)).write(SMALL, PARAMS, words)
+  assert texts == [("the cat", " sat")]
+
+
+@pytest.mark.parametrize("stop, shown", [(None, "the cat sat on\n"), (" on", "the cat sat\n")])
+def test_the_screen_shows_a_text_as_it_would_be_read_in_one(stop, shown, capsys):
+  words = llama()
+  ids = [*words.encode("sat on"), words.end]
+  pieces = (np.array([ids[i : i + 2]]) for i in range(0, len(ids), 2))
+  screen.write(pieces, words, prompt="the cat", samples=1, tokens=99, stop=stop)
+  assert capsys.readouterr().out == shown
+
+
+def test_a_letter_that_comes_in_bytes_is_shown_when_it_is_whole(capsys):
+  words = llama()
+  ids = words.encode("\u4e16\u754c a")[1:]  # without the mark of the first word
+  assert len(ids) == 8
+  pieces = [np.array([[token]]) for token in (*ids, words.end)]
+  screen.write(iter(pieces), words, prompt="\U0001f600", samples=1, tokens=99, stop=None)
+  assert capsys.readouterr().out == "\U0001f600\u4e16\u754c a\n"
+  broken = continued(words, words.encode("\U0001f600"), ids[:1])
+  assert broken == "\ufffd", "and no letter of the prompt is broken by one that is not"

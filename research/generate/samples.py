@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -74,7 +74,10 @@ class Samples:
       if stopping():
         return None
     tokens = np.concatenate(pieces, axis=1)
-    return [(prompt, vocabulary.decode(row[row >= 0])) for prompt, row in zip(self.prompts, tokens)]
+    return [
+      (prompt, continued(vocabulary, vocabulary.encode(prompt), row[row >= 0]))
+      for prompt, row in zip(self.prompts, tokens)
+    ]
 
   def encoded(self, vocabulary: Any, max_length: int) -> list[np.ndarray]:
     """The tokens of the prompts; a trainer may ask before it starts whether they fit."""
@@ -83,6 +86,21 @@ class Samples:
     return prompts
 
 
-def opening(vocabulary: Any, text: str) -> np.ndarray:
-  """(n,) int32 tokens of a document that begins with `text`, with what stands before it."""
-  return np.concatenate([[vocabulary.begin], vocabulary.encode(text)]).astype(np.int32)
+def opening(vocabulary: Any, text: str, lead: int | None = None) -> np.ndarray:
+  """(n,) int32 tokens of a document that begins with `text`, and `lead` before it.
+
+  Where none is given it is end-of-text, which leads every document that is trained on here.
+  """
+  first = vocabulary.end if lead is None else lead
+  return np.concatenate([[first], vocabulary.encode(text)]).astype(np.int32)
+
+
+def continued(vocabulary: Any, before: Iterable[int], ids: Iterable[int]) -> str:
+  """The text of `ids` where they stand behind `before`: many tokenizers drop a text's first space.
+
+  A character that `ids` break off may change how the tokens before it are read; `ids` are then
+  read alone.
+  """
+  before, ids = list(before), list(ids)
+  start, whole = vocabulary.decode(before), vocabulary.decode([*before, *ids])
+  return whole[len(start) :] if whole.startswith(start) else vocabulary.decode(ids)

@@ -43,6 +43,7 @@ def write(
   *,
   tokens: int,
   begin: int | None = None,
+  lead: tuple[int, ...] = (),
   stopping: Callable[[], bool] = lambda: False,
   **settings: Any,
 ) -> list[Written] | None:
@@ -54,15 +55,16 @@ def write(
     sources: any texts; of one that is too long the end goes.
     tokens: of a target, at most.
     begin: the token before a target; end-of-text where none is given.
+    lead: tokens before every source.
     stopping: asked after every few sources.
     **settings: `search`, `key` and `rows` of `translations`.
   """
   whole = [encoded.tolist() for encoded in words.source.encode_all(sources)]
-  room = model.max_length - 1
+  room = model.max_length - 1 - len(lead)
   found = translations(
     model,
     params,
-    [np.array([*source[:room], words.source.end], np.int32) for source in whole],
+    [np.array([*lead, *source[:room], words.source.end], np.int32) for source in whole],
     steps=tokens,
     begin=(words.target.end if begin is None else begin,),
     end=words.target.end,

@@ -129,7 +129,8 @@ def _tokens(model: Any, words: Any) -> dict[str, Any]:
   """Numbers of special tokens, as a config has them."""
   numbers = {"bos_token_id": words.begin, "eos_token_id": words.end}
   if isinstance(model, Transformer):
-    numbers |= {"decoder_start_token_id": words.begin, "pad_token_id": words.end}
+    # Targets are led by end-of-text wherever they are trained on here, whatever begins a text.
+    numbers |= {"decoder_start_token_id": words.end, "pad_token_id": words.end}
   if "[PAD]" in words.special:
     numbers["pad_token_id"] = words.special["[PAD]"]
   return {"text_config": numbers} if isinstance(model, CLIP) else numbers
