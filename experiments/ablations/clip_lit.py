@@ -14,8 +14,10 @@ asked here. The texts learn from chance in all arms. `experiment` is lit.py; `sm
 of a run of clip.py:shapes, and of new captions 600 pairs, which is less than there are things to
 say (2,208).
 
-Expect: not measured yet.
-`small`: 9 runs, about 8 minutes on two free cores (estimated from clip.py:shapes).
+Expect of `small`, right captions: locked 0.66, unlocked 0.66, from chance 0.45: whether locking
+helps is open (+0.006, -0.075 to 0.087), as pairs like those of training are asked; that a trained
+tower helps is reproduced (+0.21, 0.13 to 0.29).
+`small`: 9 runs, 5 minutes on two cores, after 3 of clip.py:shapes.
 """
 
 import dataclasses
