@@ -202,6 +202,15 @@ def test_only_the_narrow_arrays_are_trained_and_have_moments(trained):
   assert sum(x.size for x in moments) == 2 * sum(before[name].size for name in narrow)
 
 
+def test_weight_decay_pulls_the_adapters_of_weights():
+  params = {"up": {name: jnp.ones((2, 2)) for name in ("kernel", "kernel_lora_a", "kernel_lora_b")}}
+  transformation = optim.SGD(0.1, weight_decay=0.5, groups=ADAPTERS).build(1)
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = transformation.update(zeros, transformation.init(params), params)
+  for name, update_of in updates["up"].items():
+    np.testing.assert_allclose(update_of, 0.0 if name == "kernel" else -0.05, rtol=1e-6)
+
+
 def test_scanned_on_eight_devices_adapters_learn_as_looped_on_one(trained):
   program = program_of(adapted(SPREAD), devices=8)
   state = program.init()

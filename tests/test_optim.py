@@ -328,6 +328,7 @@ def test_optax_finds_the_parameters_in_the_state(optimizer, frozen):
     (optim.Groups(frozen=("atention",)), ["frozen='atention'", "Did you mean 'attention'?"]),
     (optim.Groups(rates=(("blocks/9/", 0.1),)), ["rates='blocks/9/'", "Paths are blocks/"]),
     (optim.Groups(decay="weights$"), ["decay='weights$'", "matches no parameter"]),
+    (optim.Groups(frozen=("kernel|table",)), ["decay=", "matches no parameter that is trained"]),
     (optim.Groups(frozen=("(",)), ["frozen='('", "not a regular expression"]),
     (optim.Groups(frozen="embed"), ["must be a tuple", "('embed',)"]),
     (optim.Groups(frozen=("",)), ["leaves no parameter to train"]),

@@ -21,6 +21,8 @@ from research.stacking import spell
 
 # Matrices are told by name, not by their number of axes: those of scanned layers have one more.
 MATRICES = r"(^|/)(kernel|table|embedding)$"
+# LoRA's arrays bear the name of their weight, and this at the end.
+_ADAPTER = re.compile(r"_lora_[ab]$")
 _SPLIT_INTO_HEADS = re.compile(r"(^|/)(query|key|value)/kernel$")
 
 
@@ -29,7 +31,8 @@ class Groups:
   """Regular expressions over paths (found anywhere in them) that treat parameters apart.
 
   Attributes:
-    decay: parameters that weight decay pulls to zero; by default weights, not biases or scales.
+    decay: parameters that weight decay pulls to zero; by default weights, not biases or scales. The
+      adapters of what is named here are meant, too.
     frozen: parameters that stay as they are and have no optimizer state.
     rates: (expression, factor) pairs that multiply the learning rate, and the decay with it; the
       first that is found counts. For example (("^embed/", 0.1),).
@@ -40,7 +43,7 @@ class Groups:
   rates: tuple[tuple[str, float], ...] = ()
 
   def decays(self, name: str) -> bool:
-    return re.search(self.decay, name) is not None
+    return any(re.search(self.decay, meant) for meant in _with_weight(name))
 
   def freezes(self, name: str) -> bool:
     return any(re.search(pattern, name) for pattern in self.frozen)
@@ -63,24 +66,24 @@ class Groups:
     """UserError for an expression that is none, or that is found in no parameter's path.
 
     Args:
-      params: what is going to be trained (arrays or their shapes).
-      **also: more expressions by the name of their field.
+      params: all of them (arrays or their shapes).
+      **also: more expressions by the name of their field, of what is trained.
     """
     if isinstance(self.frozen, str):
       raise UserError(f"frozen={self.frozen!r} must be a tuple: write ({self.frozen!r},).")
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in self.rates):
       raise UserError(f"rates={self.rates!r} must be pairs: write (('^embed/', 0.1),).")
     known = [name for path, x in jax.tree.leaves_with_path(params) for name in names(path, x)]
-    named = [*also.items(), *(("frozen", p) for p in self.frozen)]
-    for field, pattern in [*named, *(("rates", p) for p, _ in self.rates)]:
-      try:
-        found = any(re.search(pattern, name) for name in known)
-      except re.error as error:
-        raise UserError(f"{field}={pattern!r} is not a regular expression: {error}.") from error
-      if not found:
-        raise UserError(f"{field}={pattern!r} matches no parameter.{_close(pattern, known)}")
-    if all(self.freezes(name) for name in known):
+    named = [("frozen", pattern) for pattern in self.frozen]
+    for field, pattern in [*named, *(("rates", pattern) for pattern, _ in self.rates)]:
+      _check_found(field, pattern, known)
+    trained = [name for name in known if not self.freezes(name)]
+    if not trained:
       raise UserError(f"frozen={self.frozen!r} leaves no parameter to train; freeze fewer.")
+    decayed = [meant for name in trained for meant in _with_weight(name)]
+    for field, pattern in also.items():
+      # What is frozen stays as it is, whatever names it.
+      _check_found(field, pattern, decayed if field == "decay" else trained, " that is trained")
 
 
 USUAL = Groups()
@@ -177,6 +180,20 @@ def alike(function: Callable[[str], bool], path: Any, x: Any, field: str) -> boo
     f"{field} matches {yes[0]} but not every layer that is scanned with it; match all of "
     f"{spell(path)}, or run the layers one by one with model.layers='loop'."
   )
+
+
+def _with_weight(name: str) -> tuple[str, ...]:
+  """A parameter's name; that of an adapter, and of the weight that it stands beside."""
+  return tuple(dict.fromkeys((name, _ADAPTER.sub("", name))))
+
+
+def _check_found(field: str, pattern: str, known: list[str], which: str = "") -> None:
+  try:
+    found = any(re.search(pattern, name) for name in known)
+  except re.error as error:
+    raise UserError(f"{field}={pattern!r} is not a regular expression: {error}.") from error
+  if not found:
+    raise UserError(f"{field}={pattern!r} matches no parameter{which}.{_close(pattern, known)}")
 
 
 def _close(pattern: str, known: list[str]) -> str:
