@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from research.errors import RunError, UserError, reason, shown
+from research.errors import RunError, UserError, nearest, reason, shown
 from research.experiment import Experiment
 from research.overrides import check_field, fields
 
@@ -80,6 +80,7 @@ def together(experiment: Experiment, *others: Experiment) -> None:
   _vocabularies(experiment)
   if experiment.optimizer is None:
     return
+  _kept(experiment)
   layout = experiment.sharding.on(jax.device_count())
   rows = layout.parts("B")
   sizes = {"batch_size": experiment.batch_size}
@@ -157,6 +158,19 @@ def _vocabularies(experiment: Experiment) -> None:
       f"model.vocab_size={has} has no room for the {wanted} tokens of {shown(tokenizer)}; choose "
       f"{wanted} or more."
     )
+
+
+def _kept(experiment: Experiment) -> None:
+  """A best checkpoint by what nothing measures would be deleted."""
+  evals = experiment.evals
+  for field in ("lowest", "highest"):
+    measure = getattr(experiment.keep, field)
+    if measure and not any(measure.startswith(f"{name}.") for name in evals):
+      name = measure.partition(".")[0]
+      raise UserError(
+        f"keep.{field}={measure!r}: there is no evaluation {name!r}.{nearest(name, evals)} "
+        f"There are {', '.join(evals) or 'none'}."
+      )
 
 
 def _fits(parameters: Any, layout: Any) -> None:

@@ -202,8 +202,9 @@ def train_step(
     **measured,
     "gradient_norm": metrics.Mean(norm, one),
     "skipped": metrics.Mean(1.0 - taken, one),
+    # Of the steps that were taken: the optimizer does not count the others.
     "learning_rate": metrics.Mean(
-      optim.learning_rate(experiment.optimizer, experiment.steps, state.step), one
+      optim.learning_rate(experiment.optimizer, experiment.steps, state.guard.count), one
     ),
   }
   return TrainState(state.step + 1, params, opt_state, average, guard), measured

@@ -7,9 +7,22 @@ import signal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from research import Eval, Experiment, Sharding, data, models, objectives, optim, train, update
+from research import (
+  Eval,
+  Experiment,
+  Keep,
+  Sharding,
+  data,
+  models,
+  objectives,
+  optim,
+  preflight,
+  train,
+  update,
+)
 from research.errors import NumericsError, UserError
 from research.overrides import override
 from research.stacking import unstack
@@ -174,6 +187,13 @@ def test_microbatches_that_do_not_divide_are_told(tiny, tmp_path):
     run(dataclasses.replace(tiny, microbatches=3), tmp_path)
 
 
+def test_the_best_by_what_nothing_measures_is_refused(tiny):
+  small = dataclasses.replace(override(tiny, {"model.depth": 1}), sharding=Sharding())
+  preflight.together(dataclasses.replace(small, keep=Keep(lowest="heldout.loss")))
+  with pytest.raises(UserError, match=r"keep.highest='heldot.loss': .* Did you mean 'heldout'\?"):
+    preflight.together(dataclasses.replace(small, keep=Keep(highest="heldot.loss")))
+
+
 def test_baselines_stand_in_the_log(tiny, tmp_path):
   baselines = {"bigram": models.NGram(order=2)}
   _, _, lines = run(dataclasses.replace(tiny, baselines=baselines), tmp_path)
@@ -225,6 +245,23 @@ def test_a_step_that_is_not_finite_changes_nothing(tiny, poison, dtype):
     same = jax.tree.map(np.array_equal, *parts)
     assert jax.tree.all(same) == (batch is bad)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
+
+
+def test_after_a_skipped_step_the_logged_rate_is_the_one_used(tiny):
+  sgd = optim.SGD(optim.Cosine(0.1, warmup=3))
+  small = dataclasses.replace(override(tiny, {"model.depth": 1}), optimizer=sgd, average=None)
+  experiment = dataclasses.replace(small, objective=Poisoned(), evals={})
+  rows = experiment.data.source("train").take(np.arange(8), 0)
+  good, bad = ({**rows, "poison": np.full((8, 2), x, np.float32)} for x in ((0, 1), (np.nan, 1)))
+  shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in good.items()}
+  program = update.build(experiment, experiment.sharding.make_mesh(jax.devices()[:1]), shapes)
+  state = program.init()
+  for batch in (good, bad, good):
+    before = jax.device_get(state.params)
+    state, measured = program.step(state, program.place(batch))
+  moved = optax.tree.norm(jax.tree.map(np.subtract, jax.device_get(state.params), before))
+  used = moved / measured["gradient_norm"].total
+  np.testing.assert_allclose(measured["learning_rate"].total, used, rtol=1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
