@@ -60,7 +60,7 @@ def pretrain(steps=900, width=128, depth=4, length=64, limit=2_000_000):
   )
 
 
-def small(start="runs/gpt1_docs", records=200, steps=150, seeds=3):
+def small(start="runs/gpt1_docs", records=200, steps=150, seeds=5):
   """Kinds of statements from few labels: minutes, no download."""
   base = _lines(pretrain().model, records, steps)
   yield from arms(base, _arms(base.model.body.depth, start), seeds)
