@@ -40,7 +40,8 @@ class TfIdf:
     accuracy, macro_f1: as of `objectives.LabelScores`.
 
     Raises:
-      UserError: scikit-learn is not installed, or the training records have a single label.
+      UserError: scikit-learn is not installed, or the training records have a single label or no
+        word.
     """
     try:
       from sklearn.feature_extraction.text import TfidfVectorizer
@@ -52,9 +53,14 @@ class TfIdf:
     if len(set(given)) < 2:
       raise UserError("the training records have a single label; a baseline needs two")
     features = TfidfVectorizer(ngram_range=(1, self.words))
-    model = LogisticRegression(C=self.strength, max_iter=1_000).fit(
-      features.fit_transform(texts), given
-    )
+    try:
+      counts = features.fit_transform(texts)
+    except ValueError:  # "empty vocabulary"
+      raise UserError(
+        "the training texts have no word of two letters or more, and this baseline counts words; "
+        "drop it"
+      ) from None
+    model = LogisticRegression(C=self.strength, max_iter=1_000).fit(counts, given)
     texts, given = _told(prepared, split)
     # A label that no training record has keeps a probability of zero: its loss is infinite.
     probs_BC = np.zeros((len(given), labels))

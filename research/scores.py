@@ -64,9 +64,18 @@ class Translated:
       params: its parameters.
       dataset: of the experiment.
       stopping: asked after every few sources; where it says yes, the result is None.
+
+    Raises:
+      UserError: no pairs are held out.
     """
     prepared = dataset.prepare()
-    sources, targets = zip(*prepared.texts()[: self.pairs])
+    pairs = prepared.texts()[: self.pairs]
+    if not pairs:
+      raise UserError(
+        "no pairs are held out to translate; give files with heldout=..., hold out a larger share "
+        "with split=ByHash(heldout=...), or drop the evaluation."
+      )
+    sources, targets = zip(*pairs)
     words = texts.Words(prepared.source_vocabulary, prepared.vocabulary)
     settings = {"tokens": self.tokens, "search": self.search, "rows": self.rows}
     written = texts.write(model, params, words, sources, stopping=stopping, **settings)

@@ -66,3 +66,14 @@ def test_fewer_records_are_a_part_of_more_and_keep_all_labels(labelled):
 def test_a_limit_that_cannot_be_is_told(labelled, limit, said):
   with pytest.raises(UserError, match=said):
     dataclasses.replace(labelled, limit=limit).prepare()
+
+
+def test_texts_without_words_are_told(labelled, monkeypatch):
+  pytest.importorskip("sklearn")
+  prepared = labelled.prepare()
+  rows = [
+    {"texts": [text], "label": label} for text, label in (("a", "cat"), ("\U0001f600", "dog"))
+  ]
+  monkeypatch.setattr(prepared, "records", lambda split: rows)
+  with pytest.raises(UserError, match="have no word of two letters"):
+    TfIdf().score(prepared, "heldout")

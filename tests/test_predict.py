@@ -115,12 +115,28 @@ def test_answers_are_spans_of_their_texts(runs, tmp_path, capsys):
     (["--input", "x.csv", "--output", "y.jsonl"], "cannot read x.csv"),
     (["--input", str(FILE), "--output", "y.jsonl"], "is of an unknown kind"),
     (["a", "--step", "7"], "7"),
+    (["--input", "~nosuchuser/x.csv", "--output", "y.jsonl"], "cannot be a path"),
+    (["--input", "x" * 300 + ".csv", "--output", "y.jsonl"], "cannot be a path"),
+    ([" \n"], "is empty"),
   ],
 )
 def test_mistakes_are_one_line(runs, words, said, capsys):
   assert main(["predict", str(runs / "labels"), *words]) == 2
   error = capsys.readouterr().err
   assert said in error and "Traceback" not in error
+
+
+def test_bytes_that_are_no_text_are_written_as_escapes(runs, capsys):
+  assert main(["predict", str(runs / "entities"), "caf\u00e9 \udcff"]) == 0
+  assert json.loads(capsys.readouterr().out)["words"] == ["caf\u00e9", "\udcff"]
+
+
+def test_a_text_is_read_as_the_same_text_in_a_file(runs):
+  assert predictor(runs / "labels").one(["\ufeffe\u0301\x00\r\n"]) == {"texts": ["\u00e9\n"]}
+
+
+def predictor(run):
+  return command.LabelsOf(command.Opened(run))
 
 
 def test_a_run_of_another_kind_is_told(tmp_path, capsys):

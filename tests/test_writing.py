@@ -1,8 +1,10 @@
 """`research predict` and `research sample` of encoder-decoders: texts out of texts."""
 
+import io
 import itertools
 import json
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import untrained
 
 from research import data, sample
 from research.cli import main
+from research.errors import UserError
 from research.generate import gaps
 from research.predict import command
 
@@ -109,6 +112,22 @@ def test_an_imported_model_begins_as_its_config_says(tmp_path):
   for config, token in (({"decoder_start_token_id": 7}, 7), ({}, words.end)):
     (tmp_path / "hugging_face" / "config.json").write_text(json.dumps(config))
     assert sample.beginning(tmp_path, words) == token
+
+
+def test_a_text_is_read_as_the_same_line_of_a_file(runs):
+  translation, summaries = (command.Opened(runs / kind) for kind in ("translation", "summaries"))
+  given = ["\ufeffa\x00 e\u0301\r\nb "]
+  assert command.TargetsOf(translation).one(given) == {"source": "a \u00e9 b"}
+  assert command.TargetsOf(summaries).one(given) == {"source": "a \u00e9\nb"}
+  for text in (" ", "\x00\n"):
+    with pytest.raises(UserError, match="is empty; give one"):
+      command.TargetsOf(translation).one([text])
+
+
+def test_what_comes_in_is_utf_8_or_told(runs, monkeypatch, capsys):
+  monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9"), "utf-8"))
+  assert main(["sample", str(runs / "translation"), "--prompt", "-"]) == 2
+  assert "standard input is not UTF-8 text" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -62,14 +62,14 @@ def predict(options: argparse.Namespace) -> int:
   predictor = kind(run)
   if options.texts:
     (result,), long = predictor([predictor.one(options.texts)])
-    print(json.dumps(result, ensure_ascii=False, indent=1))
+    print(_written(result))
     _tell(long, predictor)
     return 0
   return _file(predictor, run, options)
 
 
 def _file(predictor: Any, run: Opened, options: argparse.Namespace) -> int:
-  path = reading.expanded(options.input)
+  path = reading.expanded(str(options.input))
   about = {
     "run": str(Path(options.workdir).resolve()),
     "step": run.step,
@@ -95,6 +95,16 @@ def _file(predictor: Any, run: Opened, options: argparse.Namespace) -> int:
   print(f"{output.done:,} results in {options.output}{said}")
   _tell(output.long, predictor)
   return 0
+
+
+def _written(result: dict[str, Any]) -> str:
+  """JSON with the letters that the screen has, or else, as of bytes that are no text, escapes."""
+  text = json.dumps(result, ensure_ascii=False, indent=1)
+  try:
+    text.encode(sys.stdout.encoding or "utf-8")
+  except UnicodeEncodeError:
+    return json.dumps(result, indent=1)
+  return text
 
 
 def _tell(long: int, predictor: Any) -> None:

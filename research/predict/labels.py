@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from research.data.clean import clean
 from research.data.task_rows import Entry, Record
 from research.errors import UserError
 from research.predict.opened import Opened, rounded
@@ -26,11 +27,15 @@ class LabelsOf:
     return self._run.dataset.train.inputs(path)
 
   def one(self, texts: Sequence[str]) -> Record:
-    """The record of a text, or of two."""
+    """The record of a text, or of two, cleaned as those in files are."""
     wanted = 2 if getattr(self._run.dataset.train, "pair", None) else 1
     if len(texts) != wanted:
       raise UserError(f"the model reads {wanted} texts at once, and {len(texts)} are given.")
-    return {"texts": list(texts)}
+    cleaned = [clean(text) for text in texts]
+    for text, given in zip(cleaned, texts):
+      if not text.strip():
+        raise UserError(f"the text {given!r} is empty; give one, in quotes.")
+    return {"texts": cleaned}
 
   def __call__(self, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
     """{"label", "probability", "probabilities": {label: p}} for every record; how many were cut."""

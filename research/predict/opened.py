@@ -54,6 +54,11 @@ class Opened:
     return sample.beginning(self.workdir, self.vocabulary)
 
   @functools.cached_property
+  def lead(self) -> tuple[int, ...]:
+    """The tokens before a source."""
+    return sample.source_lead(self.workdir, self.source_vocabulary)
+
+  @functools.cached_property
   def params(self) -> Any:
     return sample.open_params(self._experiment, self.workdir, self.step)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from research import data
+from research.data.clean import clean
 from research.data.task_rows import Entry, Record
 from research.errors import UserError
 from research.generate import Beam, texts
@@ -22,9 +23,10 @@ class TargetsOf:
   columns = ("text", "score")  # of a result as a row of a table
 
   def __init__(self, run: Opened):
-    self._run, self._room = run, run.model.max_length - 1
+    self._run, self._room = run, run.model.max_length - 1 - len(run.lead)
     dataset = run.dataset
-    self._files = dataset.pairs if isinstance(dataset, data.Translations) else dataset.train
+    self._lines = isinstance(dataset, data.Translations)  # a source is one
+    self._files = dataset.pairs if self._lines else dataset.train
     named = [item for item in run.evals.values() if isinstance(item, Translated | Summarized)]
     self._search = named[0].search if named else SEARCH
     self._tokens = named[0].tokens if named else run.model.max_length
@@ -39,10 +41,13 @@ class TargetsOf:
     return self._files.inputs(path)
 
   def one(self, given: Sequence[str]) -> Record:
-    """The record of a text."""
-    if len(given) != 1 or not given[0].strip():
+    """The record of a text, cleaned as those in files are."""
+    if len(given) != 1:
       raise UserError(f"{len(given)} texts are given; give one, in quotes.")
-    return {"source": given[0]}
+    text = clean(given[0]).strip()
+    if not text:
+      raise UserError(f"the text {given[0]!r} is empty; give one, in quotes.")
+    return {"source": text.replace("\n", " ") if self._lines else text}
 
   def __call__(self, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
     """{"text", "score"} for every record, and how many were too long; see `Target.score`."""
@@ -54,6 +59,7 @@ class TargetsOf:
       [record["source"] for record in records],
       tokens=self._tokens,
       begin=run.begin,
+      lead=run.lead,
       search=self._search,
       rows=ROWS,
     )
