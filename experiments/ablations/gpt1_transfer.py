@@ -2,10 +2,9 @@
 
   research run experiments/gpt1.py --workdir runs/gpt1
   research reproduce experiments/ablations/gpt1_transfer.py train=mnli.csv labels=3 pair=text2 \\
-      start=runs/gpt1 --workdir runs/transfer
-  research run experiments/ablations/gpt1_transfer.py:pretrain --workdir runs/gpt1_docs
-  research reproduce experiments/ablations/gpt1_transfer.py:small start=runs/gpt1_docs \\
       --workdir runs/transfer
+  research run experiments/ablations/gpt1_transfer.py:pretrain --workdir runs/gpt1_docs
+  research reproduce experiments/ablations/gpt1_transfer.py:small --workdir runs/transfer
   research run experiments/ablations/gpt1_transfer.py:smoke
 
 Every arm is fine-tuned as classification.py's `decoder` is: `full` from the run `start`, with the
