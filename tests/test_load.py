@@ -49,6 +49,11 @@ def test_knobs_and_overrides_reach_the_experiment(file):
   assert (made.model.width, made.optimizer.b2, made.steps) == (64, 0.95, 7)
 
 
+def test_a_knob_may_be_given_its_default(file):
+  words = ["width=32", "corpus=a.txt"]
+  assert load.recipe(str(file), words).experiment() == load.recipe(str(file)).experiment()
+
+
 def test_a_generator_yields_its_experiments(file):
   made = load.recipe(f"{file}:sweep").experiments()
   assert [e.name for e in made] == ["tested/seed_1", "tested/seed_2"]

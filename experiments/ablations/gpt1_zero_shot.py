@@ -11,9 +11,10 @@ a run of its own, with 1/64 to all of the updates, so that the learning rate of 
 are called negative and positive. `small` puts the kind of a statement before the rest of a line of
 Python, after reading other files of the standard library.
 
-Expect: not measured yet. In the paper the accuracy on SST-2, relative to what fine-tuning reaches
-and to chance, rises steadily.
-`small`: 12 runs, about 15 minutes on two free cores, as estimated.
+Expect of `small`: 0.37, 0.36, 0.43, 0.48 of the kinds of statements after 7, 28, 112 and 448
+updates (+0.042 from each to the next, -0.013 to 0.097: open). In the paper the accuracy on SST-2,
+relative to what fine-tuning reaches and to chance, rises steadily.
+`small`: 12 runs, 6 minutes on two cores.
 """
 
 import dataclasses
