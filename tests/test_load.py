@@ -78,7 +78,6 @@ def test_an_ablation_imports_its_base_from_the_folder_above(file, tmp_path):
   [
     (["widht=64"], "Did you mean 'width'?"),
     (["width=wide"], "width is an int"),
-    (["width=32"], "changes nothing"),
     (["peak=fast"], "peak is a float"),
     (["model.depht=2"], "Did you mean 'depth'?"),
     (["model.depth=1"], "changes nothing"),
