@@ -13,7 +13,7 @@ import pytest
 from test_report import Tags
 from tiny_experiment import experiment as tiny
 
-from research import cli, report
+from research import cli, optim, report
 from research.arms import arms
 from research.errors import UserError
 from research.report import arm_plots, groups, importance, several, table_files
@@ -171,6 +171,16 @@ def test_seeds_are_one_group_and_other_fields_another(runs):
   assert [(group.name, len(group.runs)) for group in found] == [("narrow", 3), ("wide", 3)]
   steps, values = found[0].curve("heldout", "nats")
   assert steps[-1] == made_runs.STEPS and values.shape == (3, 8)
+
+
+def test_another_kind_of_part_is_told_once(tmp_path):
+  variants = {"adam": {}, "slow": {"optimizer": optim.SGD(optim.Constant(1.0))}}
+  variants["fast"] = {"optimizer": optim.SGD(optim.Constant(2.0))}
+  for experiment in arms(tiny("text.txt"), variants, seeds=1):
+    made_runs.make(tmp_path / experiment.name, experiment, __file__, loss=1.0)
+  found = groups.differing([report.read(run) for run in sorted(tmp_path.glob("tiny/*/*"))])
+  assert "optimizer" in found and not {"optimizer.b1", "optimizer.b2"} & set(found)
+  assert any(path.startswith("optimizer.learning_rate") for path in found)
 
 
 def test_more_of_a_share_is_better():

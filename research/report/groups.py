@@ -121,10 +121,21 @@ def seconds(run: Run) -> float:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-  """Dotted paths of the fields in which these runs differ, without name, seed and bookkeeping."""
+  """Dotted paths of the fields in which these runs differ, without name, seed and bookkeeping.
+
+  Where parts are of different kinds, the fields that only one kind has are left out, but for those
+  that differ among its runs.
+  """
   described = [dict(_without_seed(run)) for run in runs]
   paths = {path: None for fields in described for path in fields}
-  return [path for path in paths if len({fields.get(path) for fields in described}) > 1]
+  found = [path for path in paths if len({fields.get(path) for fields in described}) > 1]
+
+  def follows(path: str) -> bool:
+    values = [fields[path] for fields in described if path in fields]
+    alone = len(values) < len(runs) and len(set(values)) == 1
+    return alone and any(path.startswith(f"{part}.") for part in found)
+
+  return [path for path in found if not follows(path)]
 
 
 def _without_seed(run: Run) -> tuple[tuple[str, str], ...]:
