@@ -52,7 +52,7 @@ def experiment(source, target, heldout_source="", heldout_target="", peak=1e-3, 
   yield from arms(base, ARMS, seeds)
 
 
-def small(steps=350, peak=3e-3, seeds=3):
+def small(steps=350, peak=3e-3, seeds=5):
   """Names of characters to the characters: minutes, no download."""
   yield from arms(_names(steps, peak), ARMS, seeds)
 
