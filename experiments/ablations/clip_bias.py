@@ -49,7 +49,7 @@ def experiment(
   yield from arms(dataclasses.replace(base, name="clip_bias"), _arms(batch), seeds)
 
 
-def small(steps=1_000, batch=32, seeds=5):
+def small(steps=1_000, batch=32, seeds=3):
   """Drawn shapes and colours, which need no files: minutes."""
   base = clip_objectives.drawn("clip_bias", steps, batch)
   yield from arms(_sigmoid(base), _arms(batch), seeds)

@@ -13,8 +13,9 @@ writes captions, is not here. The paper measures zero-shot accuracy on ImageNet;
 looks for its own captions among those of all that are held out, of which ten are shown: drawn
 shapes have up to eight captions of the same words, which no order tells apart.
 
-Expect: not measured yet. In the paper contrasting takes a quarter of the pairs to be as good.
-`small`: 6 runs, about 10 minutes on two free cores (estimated from clip.py:shapes).
+Expect of `small`, the right caption among the first ten: pairs 0.95, words 0.76 (+0.196, 0.126 to
+0.266: reproduced). In the paper contrasting takes a quarter of the pairs to be as good.
+`small`: 6 runs, 4 minutes on two cores.
 """
 
 import dataclasses
