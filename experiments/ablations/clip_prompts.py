@@ -10,8 +10,11 @@ ResNets. Here classes are letters and digits (clip_glyphs.py), in styles that tr
 saw, and training never saw a name alone. The arms of a seed are the same model, trained again: they
 differ in what they are asked. `small` knows the ten digits.
 
-Expect: not measured yet.
-`small`: 9 runs, about 10 minutes on two free cores (estimated from clip_glyphs.py).
+Expect of `small`, of ten digits (0.1 by chance): their names 0.198, a prompt 0.181, the mean of
+many 0.193. Many prompts are better than one (reproduced: +0.011, 0.007 to 0.016); that one is
+better than the name is open (-0.017, -0.049 to 0.016). After 300 updates the towers have hardly
+begun to read.
+`small`: 9 runs, 5 minutes on two cores.
 """
 
 import dataclasses
