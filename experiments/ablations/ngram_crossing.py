@@ -19,7 +19,7 @@ Expect of `small`, bits per byte of the 5-grams and of the Transformer: 2.87 and
 2.46, 1.80 and 1.93, 1.526 and 1.528 on 1, 4, 16 and 64 times the least text: counting is ahead on
 little text, and at the end of this much they meet (0.002, -0.008 to 0.012), which leaves it open;
 with 420 updates instead of 330 on all of the text the Transformer is ahead (python_docs.py).
-`small`: 24 runs, 20 minutes on two cores beside much other work; 13 by the times of its undisturbed
+`small`: 24 runs, 20 minutes on two cores beside much other work; 13, estimated from its fastest
 runs.
 """
 
