@@ -1,6 +1,6 @@
 """Texts, or pairs of them, with a label: BERT with a layer on [CLS] (Devlin et al., 2018, 4.1).
 
-  research run experiments/classification.py train=train.csv labels=2 start=runs/bert
+  research run experiments/classification.py train=train.csv start=runs/bert
   research run experiments/classification.py:small train=train.jsonl heldout=dev.jsonl labels=150
   research run experiments/classification.py:decoder train=train.csv start=runs/gpt1
   research run experiments/classification.py:smoke

@@ -1,6 +1,6 @@
 """CLIP on pictures and captions of one's own (Radford et al., 2021), in the sizes of its table 20.
 
-  research run experiments/clip.py table=pairs.tsv folder=pictures/ vocabulary=clip/
+  research run experiments/clip.py table=mine.tsv folder=pictures/ vocabulary=clip/
   research run experiments/clip.py size=L/14 microbatches=16 sharding=fsdp table=... folder=...
   research run experiments/clip.py:smoke
   research run experiments/clip.py:shapes

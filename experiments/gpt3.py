@@ -1,6 +1,6 @@
 """GPT-3 (Brown et al., 2020) in the eight sizes of its table 2.1.
 
-  research run experiments/gpt3.py vocabulary=gpt2/ size=small --workdir runs/gpt3
+  research run experiments/gpt3.py vocabulary=gpt2/ --workdir runs/gpt3
   research run experiments/gpt3.py vocabulary=gpt2/ size=175B sharding.mesh.tensor=8
   research run experiments/gpt3.py:smoke
 

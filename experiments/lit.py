@@ -1,7 +1,7 @@
 """LiT: texts that learn to read what a locked image tower sees (Zhai et al., 2022).
 
   research import hf vit-base-patch16-224-in21k/ --workdir runs/vit     # a ViT that others trained
-  research run experiments/lit.py images=runs/vit table=pairs.tsv folder=pictures/ vocabulary=bert/
+  research run experiments/lit.py table=mine.tsv folder=pictures/ vocabulary=bert/
   research run experiments/lit.py size=L/16 images=... cached=False ...
   research run experiments/lit.py:smoke
 

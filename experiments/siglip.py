@@ -1,6 +1,6 @@
 """SigLIP on pictures and captions of one's own (Zhai et al., 2023), in the published sizes.
 
-  research run experiments/siglip.py table=pairs.tsv folder=pictures/ vocabulary=siglip/
+  research run experiments/siglip.py table=mine.tsv folder=pictures/ vocabulary=siglip/
   research run experiments/siglip.py size=L/16 image_size=256 objective.exchange=ring ...
   research run experiments/siglip.py:smoke
   research run experiments/siglip.py:shapes

@@ -1,6 +1,6 @@
 """Named entities: BERT with a layer on every state (Devlin et al., 2018, section 5.3).
 
-  research run experiments/tagging.py train=train.conll heldout=dev.conll types=4 start=runs/bert
+  research run experiments/tagging.py train=train.conll heldout=dev.conll types=3 start=runs/bert
   research run experiments/tagging.py:small train=train.conll types=6
   research run experiments/tagging.py:smoke
   research predict runs/tagging --input new.conll --output entities.jsonl

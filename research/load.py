@@ -110,6 +110,11 @@ def recipe(target: str, words: Sequence[str] = ()) -> Recipe:
     if name in knobs or name in overrides:
       raise UserError(f"{name} is given twice; drop one.")
     target_of[name] = literal(text)
+  for name, value in knobs.items():
+    default = _default(names[name])
+    value = str(value) if isinstance(default, str) else value
+    if type(default) is type(value) and default == value:
+      raise UserError(f"{name}={shown(value)} changes nothing: it is the default; drop it.")
   for name in overrides:
     if "." not in name and name not in _experiment_fields():
       raise UserError(_no_knob(name, f"{path}:{function}", names))

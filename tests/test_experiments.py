@@ -1,6 +1,8 @@
 """Every experiment file describes itself as committed, and its small twin runs."""
 
 import inspect
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,14 @@ def test_the_docstring_is_a_contract(path):
   """Command and expected result stand in every experiment file."""
   text = path.read_text().split('"""')[1]
   assert "research run experiments/" in text and "Expect" in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_commands_of_the_docstring_are_taken(path):
+  """Their files aside, of which none is read yet: functions, knobs and overrides as they stand."""
+  text = path.read_text().split('"""')[1].replace("\\\\\n", " ")
+  found = re.findall(r"^  research (?:run|sweep|reproduce|data) (experiments/\S+)(.*)$", text, re.M)
+  assert found
+  for target, rest in found:
+    words = [word for word in shlex.split(rest) if not word.startswith("-") and "=" in word]
+    load.recipe(str(ROOT / target), words)

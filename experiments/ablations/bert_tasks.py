@@ -3,7 +3,7 @@
   research reproduce experiments/ablations/bert_tasks.py vocabulary=bert/ train=mnli.csv \\
       --workdir runs/bert_tasks
   research run experiments/ablations/bert_tasks.py:finetune vocabulary=bert/ train=mnli.csv \\
-      pretrained=runs/bert_tasks labels=3 pair=text2 --workdir runs/bert_finetuned
+      labels=3 pair=text2 --workdir runs/bert_finetuned
   research reproduce experiments/ablations/bert_tasks.py:small --workdir runs/bert_tasks
   research run experiments/ablations/bert_tasks.py:smoke
 

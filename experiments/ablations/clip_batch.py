@@ -1,6 +1,6 @@
 """Softmax or sigmoid, by the size of the batch (Zhai et al., 2023, section 4.2, figure 2).
 
-  research reproduce experiments/ablations/clip_batch.py table=pairs.tsv folder=pictures/ \\
+  research reproduce experiments/ablations/clip_batch.py table=mine.tsv folder=pictures/ \\
       vocabulary=siglip/ --workdir runs/batch
   research reproduce experiments/ablations/clip_batch.py:small --workdir runs/batch
   research run experiments/ablations/clip_batch.py:smoke

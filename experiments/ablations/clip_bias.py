@@ -1,6 +1,6 @@
 """Where the sigmoid loss starts: its bias and its scale (Zhai et al., 2023, table 4).
 
-  research reproduce experiments/ablations/clip_bias.py table=pairs.tsv folder=pictures/ \\
+  research reproduce experiments/ablations/clip_bias.py table=mine.tsv folder=pictures/ \\
       vocabulary=siglip/ --workdir runs/bias
   research reproduce experiments/ablations/clip_bias.py:small --workdir runs/bias
   research run experiments/ablations/clip_bias.py:smoke

@@ -1,7 +1,7 @@
 """LiT's image tower: locked, unlocked, or from chance (Zhai et al., 2022, sections 3 and 5).
 
   research import hf vit-base-patch16-224-in21k/ --workdir runs/vit
-  research reproduce experiments/ablations/clip_lit.py table=pairs.tsv \\
+  research reproduce experiments/ablations/clip_lit.py table=mine.tsv \\
       folder=pictures/ vocabulary=bert/ --workdir runs/lit
   research run experiments/clip.py:shapes --workdir runs/shapes
   research reproduce experiments/ablations/clip_lit.py:small --workdir runs/lit

@@ -1,6 +1,6 @@
 """What is asked of pictures and captions: to match, or to predict the words (Radford et al., 2021).
 
-  research reproduce experiments/ablations/clip_objectives.py table=pairs.tsv folder=pictures/ \\
+  research reproduce experiments/ablations/clip_objectives.py table=mine.tsv folder=pictures/ \\
       vocabulary=clip/ --workdir runs/objectives
   research reproduce experiments/ablations/clip_objectives.py:small --workdir runs/objectives
   research run experiments/ablations/clip_objectives.py:smoke

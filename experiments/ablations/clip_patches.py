@@ -1,6 +1,6 @@
 """Patches that are left out, for larger batches (FLIP, Li et al., 2023, table 1a).
 
-  research reproduce experiments/ablations/clip_patches.py table=pairs.tsv folder=pictures/ \\
+  research reproduce experiments/ablations/clip_patches.py table=mine.tsv folder=pictures/ \\
       vocabulary=clip/ --workdir runs/patches
   research reproduce experiments/ablations/clip_patches.py:small --workdir runs/patches
   research run experiments/ablations/clip_patches.py:smoke

@@ -1,6 +1,6 @@
 """CLIP's temperature: learned, or fixed (Radford et al., 2021, section 2.5).
 
-  research reproduce experiments/ablations/clip_temperature.py table=pairs.tsv folder=pictures/ \\
+  research reproduce experiments/ablations/clip_temperature.py table=mine.tsv folder=pictures/ \\
       vocabulary=clip/ --workdir runs/temperature
   research reproduce experiments/ablations/clip_temperature.py:small --workdir runs/temperature
   research run experiments/ablations/clip_temperature.py:smoke

@@ -230,6 +230,7 @@ OVERRIDES = {
   "name=-rf": "name='-rf': use letters",
   "name=" + "x" * 300: "File name too long; give another",
   # and what changes nothing.
+  "width=32": "width=32 changes nothing: it is the default; drop it",
   "model.depth=1": "model.depth=1 changes nothing: it is that already; drop it",
   "steps=4": "steps=4 changes nothing",
 }
