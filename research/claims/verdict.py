@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from typing import Any
@@ -58,7 +59,7 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class Judged(abc.ABC):
   """What every form of claim has: a paper says something, and arms can show it.
 
   Attributes:
@@ -95,13 +96,13 @@ class Judged:
     if len(set(arms)) < len(arms):
       raise UserError(f"{self.name}: an arm is named twice in {', '.join(arms)}; name others.")
 
+  @abc.abstractmethod
   def arms(self) -> tuple[str, ...]:
     """The arms that it needs."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def judge(self, results: Results) -> Verdict:
     """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
-    raise NotImplementedError
 
 
 def decide(effect: Interval, least: float = 0.0) -> tuple[str, str]:
