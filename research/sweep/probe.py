@@ -8,7 +8,6 @@ import math
 import os
 import time
 from multiprocessing.connection import Connection
-from typing import Any
 
 from research import secrets
 from research.errors import reason
@@ -73,23 +72,16 @@ def measured(experiment: Experiment) -> Cost:
   """
   import jax
 
-  from research import flops, memory, microbatches, preflight, update
+  from research import fitting, flops, memory, microbatches, preflight, update
   from research.data import pipeline
 
   if experiment.optimizer is None:
     return Cost(error="it is counted in one go")
   memory.keep()
   preflight.together(experiment)
-  batch = update.abstract_batch(experiment)
-  mesh = experiment.sharding.make_mesh()
   begun = time.perf_counter()
-
-  def compiled(cut: Experiment) -> Any:
-    return update.compiled_step(update.build(cut, mesh, batch), batch)
-
-  rows = experiment.sharding.layout(mesh).parts("B")
-  experiment = microbatches.fewest(experiment, compiled, rows=rows)
-  program = update.build(experiment, mesh, batch)
+  experiment, program = fitting.program(experiment)
+  batch = update.abstract_batch(experiment)
   step, state = update.compiled_step(program, batch), program.init()
   compile_seconds = time.perf_counter() - begun
   batches = pipeline.batches(
