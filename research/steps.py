@@ -6,6 +6,7 @@ loses it by one rename too, before it is taken apart: no half of a step is ever 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -64,8 +65,12 @@ class Steps:
       )
 
   def empty_trash(self) -> None:
-    """Deletes what was taken apart."""
-    shutil.rmtree(self.folder / TRASH, ignore_errors=True)
+    """Deletes what was taken apart, once the disk knows that it is no step any more."""
+    trash = self.folder / TRASH
+    with contextlib.suppress(OSError):  # it stays until a disk can be written
+      if trash.is_dir():
+        disk.sync(self.folder)
+        shutil.rmtree(trash)
 
   def commit(self, step: int) -> None:
     """Makes a step of its draft, and removes the steps that need not be kept any longer."""
