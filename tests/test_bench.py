@@ -56,6 +56,15 @@ def test_workers_that_read_weights_run_once_a_round(kind, capsys):
   assert "research" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_watch_is_timed_beside_steps_without_it(capsys):
+  assert main(["bench", "watch", "--size", "tiny", "--rounds", "1"]) == 0
+  out = capsys.readouterr().out
+  alone, watched = (float(x) for x in re.findall(r"│ +([\d.]+) ms", out))
+  more = float(re.search(r"rounds +│ +([+-][\d.]+) %", out)[1])
+  assert more == pytest.approx(100 * (watched / alone - 1), abs=1.0)
+
+
 def test_both_sides_read_the_same_folder(tmp_path):
   weights.write("bert", sizes.TINY, tmp_path / "weights")
   imported = hf.read(tmp_path / "weights")

@@ -1,4 +1,4 @@
-"""`research bench`: training and decoding against their peers, and what checkpoints cost.
+"""`research bench`: training and decoding against their peers, and what is done beside them.
 
 rounds       starts the workers, lets each run once a round in turn, and prints the table
 comparisons  who runs beside whom
@@ -11,6 +11,7 @@ peers_read   those of Hugging Face
 peers_clip   those of Hugging Face and open_clip that train a CLIP
 saving       checkpoints, beside training and beside safetensors
 sweeping     a sweep, beside what its runs do for themselves
+watching     the watch over a run's health, beside its steps
 serve        what a worker does when it is asked
 machine      how fast memory is read
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from research.errors import UserError
 from research.log.progress import short
 
 SETTLE = 0.5  # seconds; the threads of the worker before go on spinning for some 200 ms
+WITHOUT_PEERS = {"save": "saving", "sweep": "sweeping", "watch": "watching"}  # kind -> module
 # Of what is compared before anything is timed, relative to the largest.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 
@@ -43,14 +45,9 @@ def run(options: argparse.Namespace) -> int:
   if options.size not in sizes.KINDS[options.kind]:
     known = ", ".join(sizes.KINDS[options.kind])
     raise UserError(f"--size {options.size} is none of {options.kind}'s, which are {known}.")
-  if options.kind == "save":
-    from research.bench import saving
-
-    return saving.run(options)
-  if options.kind == "sweep":
-    from research.bench import sweeping
-
-    return sweeping.run(options)
+  if options.kind in WITHOUT_PEERS:
+    module = importlib.import_module(f"research.bench.{WITHOUT_PEERS[options.kind]}")
+    return module.run(options)
   peers = _peers(options)
   if made := comparisons.MADE_UP.get(options.kind):
     for comparison in made(options.size, peers):

@@ -64,6 +64,7 @@ KINDS = {
   "clip": TOWERS,
   "save": SIZES,
   "sweep": SWEPT,
+  "watch": SIZES,
 }
 
 TRAIN = {"tiny": (64, 4), "mini": (256, 16), "minilm": (256, 16), "small": (256, 2)}  # length, rows

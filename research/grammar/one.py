@@ -89,7 +89,7 @@ def add(command: Command) -> None:
   plan.add_argument("--out", type=Path, help="folder of the pages (default: runs/plans)")
 
   bench = command("bench", commands.bench, "Time training, decoding and checkpoints.")
-  timed = ("train", "decode", "bert", "classify", "translate", "clip", "save", "sweep")
+  timed = ("train", "decode", "bert", "classify", "translate", "clip", "save", "sweep", "watch")
   bench.add_argument("kind", nargs="?", default="train", choices=timed)
   bench.add_argument(
     "--rounds",
