@@ -35,9 +35,11 @@ def words(text: str) -> list[str]:
 
 
 def folder(text: str) -> Path:
-  """A path that is not empty."""
+  """A path that is not empty, and no address: that would be made a folder of its name."""
   if not text:
     raise argparse.ArgumentTypeError("expected a folder")
+  if "://" in text:
+    raise argparse.ArgumentTypeError(f"{text} is no folder; mount it, and give the path it has")
   return Path(text)
 
 
