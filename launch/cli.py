@@ -89,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument_group("the job").add_argument
   add("--name", help="of the job (default: the experiment's)")
   add("--image", help="container with this folder in it")
-  add("--setup", default="", help="line of shell before the run, where there is no image")
+  add("--volume", metavar="SOURCE:PATH", help="jobset: CLAIM:PATH; tpu_vm: a host's folder")
+  add("--setup", default="", help="line of shell before the run, on the host")
   add("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the processes")
   add("--secret", metavar="NAME", help="jobset: the Secret whose entries become variables")
   add("--grace", type=int, default=120, metavar="SECONDS", help="to save before the end (120)")
@@ -179,6 +180,7 @@ def _spec(
     runs=runs,
     topology=topology,
     image=options.image,
+    volume=options.volume,
     setup=options.setup,
     environment={**(environment or {}), **_environment(options.env)},
     secret=options.secret,
@@ -207,6 +209,11 @@ def _runs(options: argparse.Namespace, topology: machines.Topology) -> dict[str,
     )
   command = ("research", "run", options.file, *options.words)
   workdir = options.workdir
+  if workdir and "://" in workdir:
+    raise UserError(
+      f"--workdir {workdir} is no folder, and a run writes into one; mount it where the job runs, "
+      "and give the path that it has there."
+    )
   if len(names) == 1:
     return {names[0]: (*command, *(("--workdir", workdir) if workdir else ()))}
   for name in options.only or ():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from launch import documents, tools
+from launch import documents, tools, volumes
 from launch.spec import FINAL, PORT, Spec
 from research.errors import UserError
 
@@ -19,6 +19,7 @@ TAKES = (
   "topology",
   "slices",
   "image",
+  "volume",
   "env",
   "secret",
   "grace",
@@ -27,6 +28,7 @@ TAKES = (
   "queue",
   "spot",
 )
+CLAIM = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"  # a name as Kubernetes takes it
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -40,6 +42,7 @@ def manifests(spec: Spec) -> list[dict[str, Any]]:
   image = spec.need("image", "Kubernetes runs containers; build one with this folder in it")
   if spec.topology.machine.platform == "gpu" and not spec.topology.machine.label:
     raise UserError(f"{spec.topology} is no machine of GKE; use slurm or skypilot for it.")
+  _volume(spec)
   return [_job_set(spec, name, command, image) for name, command in spec.jobs().items()]
 
 
@@ -121,6 +124,8 @@ def _pod(spec: Spec, name: str, command: tuple[str, ...], image: str) -> dict[st
     pod["dnsPolicy"] = "ClusterFirstWithHostNet"
   pod["containers"] = [_container(spec, name, command, image)]
   pod["volumes"] = [{"name": "memory", "emptyDir": {"medium": "Memory"}}]
+  if volume := _volume(spec):
+    pod["volumes"].append({"name": "disk", "persistentVolumeClaim": {"claimName": volume[0]}})
   return pod
 
 
@@ -139,13 +144,17 @@ def _container(spec: Spec, name: str, command: tuple[str, ...], image: str) -> d
   if platform == "gpu":
     container["resources"] = {"limits": {"nvidia.com/gpu": chips}}
   container["volumeMounts"] = [{"name": "memory", "mountPath": "/dev/shm"}]  # noqa: S108 (in the pod)
+  if volume := _volume(spec):
+    container["volumeMounts"].append({"name": "disk", "mountPath": volume[1]})
   return container
 
 
 def _membership(spec: Spec, name: str) -> list[dict[str, Any]]:
   """Which of how many a pod is. GKE tells this to TPU pods itself, and JAX finds it there."""
-  if spec.topology.machine.platform == "tpu" or _pods(spec) == 1:
+  if spec.topology.machine.platform == "tpu":
     return []
+  if _pods(spec) == 1:  # or JAX would ask Kubernetes for the others, which it may not
+    return [{"name": "RESEARCH_PROCESSES", "value": "1"}]
   index = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
   return [
     {"name": "RESEARCH_COORDINATOR", "value": f"{name}-slice-0-0.{name}:{PORT}"},
@@ -178,6 +187,10 @@ def _placement(spec: Spec) -> tuple[dict[str, str], list[dict[str, str]]]:
       }
     )
   return selector, tolerations
+
+
+def _volume(spec: Spec) -> tuple[str, str] | None:
+  return volumes.mounted(spec, "CLAIM:PATH", CLAIM, _pods(spec) * spec.topology.slices)
 
 
 def _pods(spec: Spec) -> int:

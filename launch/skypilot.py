@@ -18,6 +18,7 @@ from research.errors import UserError
 TAKES = ("topology", "image", "setup", "env", "zone", "spot")
 # 128 + n of the signals that a lost peer, a full memory or a machine's end send.
 KILLED = (134, 137, 139, 143)
+CANCELLED = 137  # also what SkyPilot notes of all other nodes when one has failed
 
 
 def render(spec: Spec) -> str:
@@ -52,7 +53,7 @@ def _task(spec: Spec, name: str, command: tuple[str, ...]) -> dict[str, Any]:
     "workdir": ".",
     "resources": _resources(spec),
     "num_nodes": 1 if tpu else _nodes(spec),  # a slice is one node of SkyPilot's
-    "setup": spec.setup or "pip install --editable .",
+    "setup": spec.setup or f"pip install --editable {_package(spec)}",
     "run": _script(spec, command),
   }
   if spec.environment:
@@ -60,12 +61,25 @@ def _task(spec: Spec, name: str, command: tuple[str, ...]) -> dict[str, Any]:
   return task
 
 
+def _package(spec: Spec) -> str:
+  """This folder, with JAX for the machines' devices."""
+  platform = spec.topology.machine.platform
+  return "." if platform == "cpu" else f"'.[{platform}]'"
+
+
+def _again(spec: Spec) -> list[int]:
+  """Exit codes after which there is another try. SkyPilot counts none of them: where the others of
+  one that made a mistake end with a code of these, the mistake would be repeated for ever."""
+  killed = [code for code in KILLED if code != CANCELLED or _nodes(spec) == 1]
+  return [STOPPED, *killed]
+
+
 def _resources(spec: Spec) -> dict[str, Any]:
   topology, machine = spec.topology, spec.topology.machine
   resources: dict[str, Any] = {
     "job_recovery": {
       "max_restarts_on_errors": 0,
-      "recover_on_exit_codes": [STOPPED, *KILLED],
+      "recover_on_exit_codes": _again(spec),
     }
   }
   if machine.platform == "tpu":
@@ -73,7 +87,7 @@ def _resources(spec: Spec) -> dict[str, Any]:
     resources["accelerator_args"] = {"runtime_version": machine.runtime}
   if machine.platform == "gpu":
     resources["accelerators"] = f"{machine.sky}:{topology.chips_per_host}"
-  cloud = "gcp" if machine.label else "aws"
+  cloud = "*" if machine.platform == "cpu" else "gcp" if machine.label else "aws"
   if spec.zone:
     resources["infra"] = f"{cloud}/*/{spec.zone}"
   elif machine.platform == "gpu" and cloud == "aws":

@@ -29,7 +29,8 @@ class Spec:
     runs: command of every run by its name; each is a job of its own.
     topology: machines of one job.
     image: container with the code in it.
-    setup: a line of shell that runs first, where there is no image: modules, an environment.
+    volume: what is mounted in the container, and where, as SOURCE:PATH.
+    setup: a line of shell that runs first, on the host: modules, an environment, a disk.
     environment: variables of the processes.
     secret: the Kubernetes Secret whose entries become variables of the processes.
     grace: seconds between the signal to stop and the end.
@@ -47,6 +48,7 @@ class Spec:
   runs: Mapping[str, tuple[str, ...]]
   topology: Topology
   image: str | None = None
+  volume: str | None = None
   setup: str = ""
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
   secret: str | None = None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import shlex
 
-from launch import tools
+from launch import tools, volumes
 from launch.machines import usual_shape
 from launch.spec import FINAL, Spec
 from research.errors import UserError
 
-TAKES = ("topology", "slices", "image", "env", "zone", "spot", "grace", "retries")
+TAKES = (
+  "topology", "slices", "image", "volume", "setup", "env", "zone", "spot", "grace", "retries",
+)  # fmt: skip
 TEMPLATE = """\
 #!/bin/sh
 # {about}
@@ -23,10 +25,10 @@ trap 'rm -f "$startup"' EXIT
 cat >"$startup" <<'STARTUP'
 #!/bin/bash
 # Runs on every host. JAX finds the other hosts through the machine's metadata.
-set -u
+{setup}set -u
 for try in {tries}; do
   docker rm --force {name} >/dev/null 2>&1
-  docker run --name {name} --privileged --network=host --stop-timeout={grace}{variables} \\
+  docker run --name {name} --privileged --network=host --stop-timeout={grace}{options} \\
     {image} {command}
   code=$?
   echo "try $try ended with $code"
@@ -72,16 +74,26 @@ def _check(spec: Spec) -> None:
         f"tpu_vm: gcloud has one shape for so many chips, "
         f"{topology.kind}:{'x'.join(map(str, usual))}; use jobset for {topology}."
       )
+  _volume(spec)
+
+
+def _volume(spec: Spec) -> tuple[str, str] | None:
+  processes = spec.topology.hosts * spec.topology.slices
+  return volumes.mounted(spec, "HOST:PATH", volumes.PATH, processes)
 
 
 def _script(spec: Spec, name: str, command: tuple[str, ...]) -> str:
-  variables = [f"--env={shlex.quote(f'{key}={value}')}" for key, value in spec.environment.items()]
+  options = [f"--env={shlex.quote(f'{key}={value}')}" for key, value in spec.environment.items()]
+  if volume := _volume(spec):
+    options.append(f"--volume={':'.join(volume)}")
   return TEMPLATE.format(
     about=f"{name} on {spec.topology}",
     tries=f"{{0..{spec.retries}}}",
     name=name,
     grace=spec.grace,
-    variables="".join(f" {variable}" for variable in variables),
+    # Where the disk does not come, a run would write beside it.
+    setup=f"{{ {spec.setup}\n}} || exit\n" if spec.setup else "",
+    options="".join(f" {option}" for option in options),
     image=shlex.quote(spec.image or ""),
     command=shlex.join(command),
     final=" | ".join(map(str, FINAL)),
@@ -91,7 +103,10 @@ def _script(spec: Spec, name: str, command: tuple[str, ...]) -> str:
 
 def _flags(spec: Spec, name: str) -> list[str]:
   topology = spec.topology
-  flags = [f"--zone={spec.zone}", f"--runtime-version={topology.machine.runtime}"]
+  flags = [
+    f"--zone={shlex.quote(spec.zone or '')}",
+    f"--runtime-version={topology.machine.runtime}",
+  ]
   if topology.kind == "v4":
     flags += ["--type=v4", f"--topology={topology.shape}"]
   else:

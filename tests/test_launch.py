@@ -18,7 +18,9 @@ from research.errors import UserError
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "launch"
 TINY = "tests/tiny_experiment.py"
-POD = ("--image=registry.example/research:1", "--workdir=gs://bucket/runs")
+POD = ("--image=registry.example/research:1", "--workdir=/disk/runs")
+CLAIM = (*POD, "--volume=runs:/disk")
+HOST = (*POD, "--volume=/mnt/nfs:/disk")
 SWEEP = (f"{TINY}:widths", "text=corpus.txt", "steps=1_000")
 RUN = (TINY, "text=corpus.txt", "steps=1_000")
 
@@ -27,16 +29,18 @@ RENDERINGS = {
   "local_1.txt": ("local", *RUN),
   "local_4.txt": ("local", *RUN, "--processes=4", "--env=NCCL_DEBUG=WARN"),
   "local_sweep.txt": ("local", *SWEEP, "--workdir=runs", "--processes=2", "--port=1234"),
-  "jobset_v5e_16x16.yaml": ("jobset", *RUN, *POD, "--topology=v5e:16x16"),
+  "jobset_v5e_16x16.yaml": ("jobset", *RUN, *CLAIM, "--topology=v5e:16x16"),
   "jobset_v5p_two_slices.yaml": (
-    "jobset", *RUN, *POD, "--topology=v5p:4x4x8", "--slices=2", "--queue=multislice-queue",
+    "jobset", *RUN, *CLAIM, "--topology=v5p:4x4x8", "--slices=2", "--queue=multislice-queue",
   ),
-  "jobset_v6e_spot.yaml": ("jobset", *RUN, *POD, "--topology=4xv6e:16x16", "--spot", "--hours=24"),
+  "jobset_v6e_spot.yaml": (
+    "jobset", *RUN, *CLAIM, "--topology=4xv6e:16x16", "--spot", "--hours=24",
+  ),
   "jobset_h100.yaml": (
-    "jobset", *RUN, *POD, "--topology=h100:8x8", "--secret=tokens", "--env=NCCL_DEBUG=WARN",
+    "jobset", *RUN, *CLAIM, "--topology=h100:8x8", "--secret=tokens", "--env=NCCL_DEBUG=WARN",
   ),
-  "jobset_sweep.yaml": ("jobset", *SWEEP, *POD, "--topology=v5e:2x2", "--queue=team"),
-  "jobset_cpu.yaml": ("jobset", *RUN, *POD, "--topology=cpu:4"),
+  "jobset_sweep.yaml": ("jobset", *SWEEP, *CLAIM, "--topology=v5e:2x2", "--queue=team"),
+  "jobset_cpu.yaml": ("jobset", *RUN, *CLAIM, "--topology=cpu:4"),
   "jobset_doctor.yaml": ("jobset", "doctor", *POD[:1], "--topology=v5p:4x4x4"),
   "slurm_h100.sh": (
     "slurm", *RUN, "--topology=h100:8x8", "--hours=24", "--queue=gpu", "--account=lab",
@@ -49,12 +53,12 @@ RENDERINGS = {
   "skypilot_p5.yaml": ("skypilot", *RUN, "--topology=p5:4x8", "--env=NCCL_DEBUG=WARN"),
   "skypilot_v6e.yaml": ("skypilot", *RUN, "--topology=v6e:4x4"),
   "skypilot_sweep.yaml": ("skypilot", *SWEEP, "--topology=a100:1x1", *POD[:1]),
-  "tpu_vm_v4.sh": ("tpu_vm", *RUN, *POD, "--topology=v4:4x4x8", "--zone=us-central2-b"),
+  "tpu_vm_v4.sh": ("tpu_vm", *RUN, *HOST, "--topology=v4:4x4x8", "--zone=us-central2-b"),
   "tpu_vm_v5p_two_slices.sh": (
-    "tpu_vm", *RUN, *POD, "--topology=2xv5p:4x4x4", "--zone=us-east5-a", "--spot",
+    "tpu_vm", *RUN, *HOST, "--topology=2xv5p:4x4x4", "--zone=us-east5-a", "--spot",
     "--env=GREETING=it's a",
   ),
-  "tpu_vm_sweep.sh": ("tpu_vm", *SWEEP, *POD, "--topology=v6e:2x2", "--zone=us-east5-b"),
+  "tpu_vm_sweep.sh": ("tpu_vm", *SWEEP, *HOST, "--topology=v6e:2x2", "--zone=us-east5-b"),
 }  # fmt: skip
 
 
@@ -150,6 +154,29 @@ MISTAKES = [
   (("slurm", *RUN, "--topology=h100:1x8", "--spot"), "slurm: --spot means nothing to it"),
   (("tpu_vm", *RUN, *POD, "--topology=v5e:4x4", "--zone=z", "--hours=3"), "--hours means nothing"),
   (("doctor", TINY), "launch doctor takes no file"),
+  (("jobset", *RUN, *POD, "--topology=v5e:4x4"), "CLAIM:PATH is needed: 4 containers write into"),
+  (("jobset", *RUN, *POD, "--topology=h100:1x8"), "each retry begins anew"),
+  (
+    ("tpu_vm", *RUN, *POD, "--topology=2xv5e:2x2", "--zone=z"),
+    "--volume HOST:PATH is needed: 2 containers write into one --workdir",
+  ),
+  (
+    ("jobset", *RUN, *POD, "--topology=v5e:4x4", "--volume=/mnt:/disk"),
+    "--volume /mnt:/disk is not CLAIM:PATH",
+  ),
+  (
+    ("tpu_vm", *RUN, *POD, "--topology=v5e:4x4", "--zone=z", "--volume=runs:/disk"),
+    "--volume runs:/disk is not HOST:PATH, with absolute paths",
+  ),
+  (
+    ("jobset", *RUN, *CLAIM, "--topology=v5e:4x4", "--workdir=runs"),
+    "--workdir runs does not lie on the volume, which the containers see as /disk",
+  ),
+  (
+    ("jobset", *RUN, *CLAIM, "--topology=v5e:4x4", "--workdir=/disk/../runs"),
+    "give --workdir /disk/tiny",
+  ),
+  (("slurm", *RUN, "--topology=h100:1x8", "--workdir=gs://b/r"), "--workdir gs://b/r is no folder"),
 ]
 
 
@@ -264,6 +291,38 @@ def test_words_with_spaces_and_quotes_arrive_whole(tmp_path):
     env={**os.environ, "SLURM_JOB_ID": "1"}, text=True, capture_output=True,
   )  # fmt: skip
   assert done.stdout == """a b|it's|"$HOME"|*||""", done.stderr
+
+
+def test_the_disk_of_a_host_is_there_before_the_run_or_there_is_none():
+  spec = Spec(
+    name="s", runs={"s": ("true",)}, topology=machines.parse("v5e:2x2"), image="i",
+    zone="a zone", setup="mount 10.0.0.2:/share /mnt/nfs", volume="/mnt/nfs:/disk",
+  )  # fmt: skip
+  script = tpu_vm.render(spec)
+  assert script.index("{ mount 10.0.0.2:/share /mnt/nfs\n} || exit\n") < script.index("docker run")
+  assert "--volume=/mnt/nfs:/disk" in script and "--zone='a zone'" in script
+
+
+@pytest.mark.parametrize(
+  ("topology", "again", "setup"),
+  [
+    ("cpu:1", True, "pip install --editable ."),
+    ("h100:1x8", True, "pip install --editable '.[gpu]'"),
+    ("h100:2x8", False, "pip install --editable '.[gpu]'"),
+    ("v6e:4x4", False, "pip install --editable '.[tpu]'"),
+  ],
+)
+def test_skypilot_gets_what_the_machines_need(topology, again, setup):
+  """Of several nodes those that it cancelled end with 137, whatever the mistake of one was."""
+  spec = Spec(name="s", runs={"s": ("true",)}, topology=machines.parse(topology))
+  (task,) = skypilot.tasks(spec)
+  codes = task["resources"]["job_recovery"]["recover_on_exit_codes"]
+  assert (137 in codes, task["setup"]) == (again, setup)
+
+
+def test_a_zone_without_accelerators_may_be_of_any_cloud(capsys):
+  _, text, _ = run(capsys, "skypilot", *RUN, "--topology=cpu:2", "--zone=us-central1-a")
+  assert "infra: '*/*/us-central1-a'" in text
 
 
 def test_help_and_no_arguments_explain(capsys):

@@ -10,6 +10,7 @@ import yaml
 
 from launch import jobset, machines
 from launch.spec import Spec
+from research import cluster
 from research.errors import UserError
 
 JOB = "spec/replicatedJobs/0/template/spec"
@@ -20,9 +21,10 @@ RUN = f"{POD}/containers/0"
 def spec(topology="2xv5p:4x4x8", **fields):
   return Spec(
     name="gpt",
-    runs={"gpt": ("research", "run", "experiments/gpt2.py", "size=xl")},
+    runs={"gpt": ("research", "run", "experiments/gpt2.py", "size=xl", "--workdir", "/disk/gpt")},
     topology=machines.parse(topology),
     image="registry.example/research:1",
+    volume="runs:/disk",
     **fields,
   )
 
@@ -82,9 +84,21 @@ def test_exit_codes_decide_who_is_started_again():
 
 
 def test_a_sweep_is_a_job_set_for_each_run():
-  runs = {f"gpt/width_{n}": ("research", "run", "f.py", "--only", f"gpt/width_{n}") for n in (1, 2)}
+  runs = {f"gpt/width_{n}": ("research", "run", "f.py", "--workdir", f"/disk/{n}") for n in (1, 2)}
   names = [m["metadata"]["name"] for m in jobset.manifests(dataclasses.replace(spec(), runs=runs))]
   assert names == ["gpt-gpt-width-1", "gpt-gpt-width-2"]
+
+
+@pytest.mark.parametrize("topology", ["h100:1x8", "cpu:1"])
+def test_a_pod_by_itself_asks_nobody_for_others(topology):
+  """JAX would ask Kubernetes, whose signs are there, and which does not answer every pod."""
+  (manifest,) = jobset.manifests(spec(topology))
+  job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+  (container,) = job["template"]["spec"]["containers"]
+  told = {variable["name"]: variable["value"] for variable in container["env"]}
+  signs = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
+  assert cluster.job(environment=signs) is not None
+  assert cluster.job(environment={**told, **signs}) is None
 
 
 def put(path, value):
@@ -179,6 +193,8 @@ MISTAKES = [
   put(f"{RUN}/resources/limit", {}),
   put(f"{RUN}/volumeMounts/0/name", "shm"),
   put(f"{RUN}/volumeMounts/0/mountPath", "dev/shm"),
+  put(f"{RUN}/volumeMounts/1/name", "disc"),
+  put(f"{POD}/volumes/1/persistentVolumeClaim", {"claim": "runs"}),
 ]
 
 

@@ -9,8 +9,8 @@ cat >"$startup" <<'STARTUP'
 set -u
 for try in {0..10}; do
   docker rm --force tiny-experiment-tiny-width-8 >/dev/null 2>&1
-  docker run --name tiny-experiment-tiny-width-8 --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 \
-    registry.example/research:1 research run tests/tiny_experiment.py:widths text=corpus.txt steps=1_000 --only tiny/width_8 --workdir gs://bucket/runs/tiny/width_8
+  docker run --name tiny-experiment-tiny-width-8 --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 --volume=/mnt/nfs:/disk \
+    registry.example/research:1 research run tests/tiny_experiment.py:widths text=corpus.txt steps=1_000 --only tiny/width_8 --workdir /disk/runs/tiny/width_8
   code=$?
   echo "try $try ended with $code"
   case $code in 0 | 2 | 3 | 4) exit "$code" ;; esac
@@ -37,8 +37,8 @@ cat >"$startup" <<'STARTUP'
 set -u
 for try in {0..10}; do
   docker rm --force tiny-experiment-tiny-width-16 >/dev/null 2>&1
-  docker run --name tiny-experiment-tiny-width-16 --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 \
-    registry.example/research:1 research run tests/tiny_experiment.py:widths text=corpus.txt steps=1_000 --only tiny/width_16 --workdir gs://bucket/runs/tiny/width_16
+  docker run --name tiny-experiment-tiny-width-16 --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 --volume=/mnt/nfs:/disk \
+    registry.example/research:1 research run tests/tiny_experiment.py:widths text=corpus.txt steps=1_000 --only tiny/width_16 --workdir /disk/runs/tiny/width_16
   code=$?
   echo "try $try ended with $code"
   case $code in 0 | 2 | 3 | 4) exit "$code" ;; esac
@@ -65,8 +65,8 @@ cat >"$startup" <<'STARTUP'
 set -u
 for try in {0..10}; do
   docker rm --force tiny-experiment-tiny-width-32 >/dev/null 2>&1
-  docker run --name tiny-experiment-tiny-width-32 --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 \
-    registry.example/research:1 research run tests/tiny_experiment.py:widths text=corpus.txt steps=1_000 --only tiny/width_32 --workdir gs://bucket/runs/tiny/width_32
+  docker run --name tiny-experiment-tiny-width-32 --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 --volume=/mnt/nfs:/disk \
+    registry.example/research:1 research run tests/tiny_experiment.py:widths text=corpus.txt steps=1_000 --only tiny/width_32 --workdir /disk/runs/tiny/width_32
   code=$?
   echo "try $try ended with $code"
   case $code in 0 | 2 | 3 | 4) exit "$code" ;; esac

@@ -9,8 +9,8 @@ cat >"$startup" <<'STARTUP'
 set -u
 for try in {0..10}; do
   docker rm --force tiny >/dev/null 2>&1
-  docker run --name tiny --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 \
-    registry.example/research:1 research run tests/tiny_experiment.py text=corpus.txt steps=1_000 --workdir gs://bucket/runs
+  docker run --name tiny --privileged --network=host --stop-timeout=120 --env=RESEARCH_JOIN_SECONDS=600 --volume=/mnt/nfs:/disk \
+    registry.example/research:1 research run tests/tiny_experiment.py text=corpus.txt steps=1_000 --workdir /disk/runs
   code=$?
   echo "try $try ended with $code"
   case $code in 0 | 2 | 3 | 4) exit "$code" ;; esac
