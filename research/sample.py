@@ -19,7 +19,7 @@ from research.data import SpanCorruption, load_vocabulary, vocabulary
 from research.errors import UserError
 from research.experiment import Experiment
 from research.generate import gaps
-from research.generate.language import NOTHING
+from research.generate.language import NOTHING, wordless
 from research.generate.samples import opening
 from research.generate.sampling import Sampler
 from research.models.ngram import FittedNGram
@@ -41,7 +41,7 @@ def sample(options: argparse.Namespace) -> int:
     return 0
   lead = words.begin if imported(options.workdir) else words.end
   full = screen.write(
-    continuations(experiment, options, opening(words, prompt, lead), search, words.end),
+    continuations(experiment, options, opening(words, prompt, lead), search, words),
     words,
     prompt=prompt,
     samples=options.samples,
@@ -137,7 +137,7 @@ def continuations(
   options: argparse.Namespace,
   prompt: np.ndarray,
   search: generate.Beam | Sampler,
-  end: int,
+  words: Any,
 ) -> Iterator[np.ndarray]:
   """What the model of the run writes, as `generate.stream` yields it."""
   key = jax.random.key(options.seed, impl="threefry2x32")
@@ -156,9 +156,10 @@ def continuations(
     raise UserError(f"{options.workdir}: a {type(model).__name__} does not write text.")
   given = (model, open_params(experiment, options.workdir, options.step))
   given += ([prompt] * options.samples,)
+  settings = {"steps": options.tokens, "end": words.end, "never": wordless(model, words)}
   if isinstance(search, generate.Beam):
-    return iter([generate.beam_search(*given, steps=options.tokens, beam=search, end=end)])
-  return generate.stream(*given, steps=options.tokens, sampler=search, key=key, end=end)
+    return iter([generate.beam_search(*given, beam=search, **settings)])
+  return generate.stream(*given, sampler=search, key=key, **settings)
 
 
 def targets(
@@ -187,7 +188,7 @@ def targets(
     begin=(beginning(options.workdir, words),),
     end=words.end,
     search=search,
-    never=range(words.vocab_size, experiment.model.vocab_size),
+    never=wordless(experiment.model, words),
     key=jax.random.key(options.seed, impl="threefry2x32"),
   )
   return [

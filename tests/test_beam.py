@@ -149,6 +149,10 @@ def test_a_decoder_alone_is_searched_too():
       n = len(prompt)
       totals[words] = row[n - 1, words[0]] + row[n, words[1]]
     assert tuple(target) == max(totals, key=totals.get)
+  # Far more tokens than the model reads take no room, and what is forbidden is not written.
+  settings = {"steps": 10**9, "beam": Beam(2), "end": None, "never": (3,)}
+  found = generate.beam_search(model, params, prompts, **settings)
+  assert found.shape == (2, 8) and found.max() == 2
 
 
 def test_a_text_that_is_over_takes_nothing_more():

@@ -1,6 +1,7 @@
 """Decoding: the cache changes nothing, neither do the neighbours; samplers against NumPy."""
 
 import dataclasses
+import types
 
 import flax.linen as nn
 import jax
@@ -112,6 +113,12 @@ def test_decoding_stops_when_all_texts_have_ended():
   same = [PROMPTS[0]] * 3
   end = int(write(same, sampler=Greedy())[0, 0])
   assert write(same, sampler=Greedy(), end=end).shape == (3, 1)
+
+
+def test_rows_that_only_fill_the_table_are_never_written():
+  assert write(PROMPTS).max() >= V - 8
+  never = language.wordless(SMALL, types.SimpleNamespace(vocab_size=V - 8))
+  assert 0 <= write(PROMPTS, never=never).max() < V - 8
 
 
 def test_fewer_steps_are_a_prefix():
@@ -285,7 +292,9 @@ def test_the_impossible_is_never_drawn():
 
 
 @pytest.mark.parametrize(
-  "sampler", [Sample(0.0), Sample(5.0, top_k=1), Sample(top_p=1e-9)], ids=str
+  "sampler",
+  [Sample(0.0), Sample(1e-39), Sample(1e-60), Sample(5.0, top_k=1), Sample(top_p=1e-9)],
+  ids=str,
 )
 def test_what_leaves_one_token_is_greedy(sampler):
   keys = jax.random.split(KEY, 5)
@@ -350,9 +359,14 @@ def test_a_continuation_keeps_the_space_before_it(monkeypatch):
   assert continued(words, words.encode("the cat"), sat) == " sat"
   assert continued(words, words.encode(""), sat) == "sat"
   written = [np.array([[*sat[:2]]]), np.array([[*sat[2:], words.end]])]
-  monkeypatch.setattr("research.generate.samples.stream", lambda *args, **settings: iter(written))
-  texts = Samples(prompts=("the cat",)).write(SMALL, PARAMS, words)
+  asked = {}
+  monkeypatch.setattr(
+    "research.generate.samples.stream", lambda *args, **more: asked.update(more) or iter(written)
+  )
+  padded = SMALL.clone(vocab_size=words.vocab_size + 2)
+  texts = Samples(prompts=("the cat",)).write(padded, PARAMS, words)
   assert texts == [("the cat", " sat")]
+  assert list(asked["never"]) == [words.vocab_size, words.vocab_size + 1]
 
 
 @pytest.mark.parametrize("stop, shown", [(None, "the cat sat on\n"), (" on", "the cat sat\n")])

@@ -83,11 +83,12 @@ def beam_search(
   steps: int,
   beam: Beam,
   end: int | None,
+  never: Sequence[int] = (),
 ) -> np.ndarray:
   """What a decoder most likely writes after every prompt: (B, n) int32, `NOTHING` behind its end.
 
   Args:
-    model, params, prompts, steps, end: as of `language.stream`.
+    model, params, prompts, steps, end, never: as of `language.stream`.
     beam: how to search.
 
   Raises:
@@ -103,16 +104,17 @@ def beam_search(
   last_B = np.array([prompt[-1] for prompt in prompts], np.int32)
   lengths_B = np.array(lengths, np.int32)
   limits_B = np.minimum(steps, model.max_length + 1 - lengths_B)
+  steps = int(limits_B.max())  # what is asked for and cannot be written takes no room
   params, shared = language.cast(params, model.dtype), language.replicated(params)
-  settings = (model, beam, steps, NOTHING if end is None else end, shared)
+  settings = (model, beam, steps, NOTHING if end is None else end, tuple(never), shared)
   found_BWT = _after(*settings, params, tokens_BL, last_B, lengths_B, limits_B)[0]
   best_BT = np.asarray(found_BWT)[:, 0]
   return best_BT[:, : int((best_BT != NOTHING).sum(axis=1).max())]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _after(
-  model, beam, steps, end, shared, params, tokens_BL, last_B, lengths_B, limits_B
+  model, beam, steps, end, never, shared, params, tokens_BL, last_B, lengths_B, limits_B
 ) -> tuple[Array, Array]:
   slots = tokens_BL.shape[1] + steps
   cache = language.read(model, slots, params, tokens_BL, lengths_B - 1)
@@ -126,7 +128,8 @@ def _after(
     return logits_NV, kept["cache"]
 
   cache = repeat(cache, beam.size)
-  return search(beam, step, cache, last_B, limits_B, steps=steps, end=end, shared=shared)
+  settings = {"steps": steps, "end": end, "never": never, "shared": shared}
+  return search(beam, step, cache, last_B, limits_B, **settings)
 
 
 def search(

@@ -77,6 +77,7 @@ def stream(
   sampler: Sampler,
   key: Array,
   end: int | None,
+  never: Sequence[int] = (),
   chunk: int = CHUNK,
 ) -> Iterator[np.ndarray]:
   """Continues every prompt, and yields what is new while it does.
@@ -96,6 +97,7 @@ def stream(
     sampler: `Greedy()` or `Sample(...)`.
     key: of all randomness; of an implementation that can be vectorized, as Threefry.
     end: the end-of-text token; None where no token ends a text.
+    never: tokens that are not written, such as those that are `wordless`.
     chunk: tokens to yield at a time.
 
   Yields:
@@ -126,7 +128,7 @@ def stream(
     np.int32(0),
     np.zeros(len(prompts), bool),
   )
-  return _steps(partial(_write, model, sampler, chunk, shared, params, plan), state)
+  return _steps(partial(_write, model, sampler, chunk, tuple(never), shared, params, plan), state)
 
 
 def _steps(go_on, state: State) -> Iterator[np.ndarray]:
@@ -147,6 +149,11 @@ def check(prompts: Sequence[np.ndarray], max_length: int) -> list[int]:
       f"shorten it by {max(lengths) - max_length} tokens, or train with a larger max_length."
     )
   return lengths
+
+
+def wordless(model: Any, vocabulary: Any) -> range:
+  """The tokens that no text has: rows of the model's table that only fill it."""
+  return range(vocabulary.vocab_size, getattr(model, "vocab_size", 0))
 
 
 def cast(params: Any, dtype: str) -> Any:
@@ -183,8 +190,8 @@ def read(model, slots: int, params, tokens_BL: Array, lengths_B: Array) -> Any:
   return model.apply(variables, *inputs, method="encode", mutable=["cache"])[1]["cache"]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=6)
-def _write(model, sampler, chunk: int, shared, params, plan: Plan, state: State):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=7)
+def _write(model, sampler, chunk: int, never, shared, params, plan: Plan, state: State):
   """Writes up to `chunk` tokens: the new state, and (B, chunk) tokens or `NOTHING`."""
   B, first = state.token_B.shape[0], state.written
 
@@ -203,6 +210,7 @@ def _write(model, sampler, chunk: int, shared, params, plan: Plan, state: State)
       method=logits,
       mutable=["cache"],
     )
+    logits_BV = logits_BV.at[:, list(never)].set(-jnp.inf)
     keys_B = jax.vmap(jax.random.fold_in, (0, None))(plan.keys_B, state.written)
     token_B = sampler(keys_B, logits_BV)
     if shared is not None:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from research.errors import UserError
-from research.generate.language import check, stream
+from research.generate.language import check, stream, wordless
 from research.generate.sampling import Sample, Sampler
 
 
@@ -69,6 +69,7 @@ class Samples:
       sampler=self.sampler,
       key=jax.random.key(self.seed, impl="threefry2x32"),
       end=vocabulary.end,
+      never=wordless(model, vocabulary),
     ):
       pieces.append(piece)
       if stopping():

@@ -12,9 +12,12 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from research.errors import UserError
+
+COLDEST = float(np.finfo(np.float32).tiny)  # what is smaller some devices take for 0
 
 
 class Sampler(Protocol):
@@ -63,7 +66,9 @@ class Sample:
   def __call__(self, keys_B: Array, logits_BV: Array) -> Array:
     if self.temperature == 0:
       return Greedy()(keys_B, logits_BV)
-    logits_BV = logits_BV / self.temperature
+    # Of differences from the largest none becomes infinite that is not far below it.
+    logits_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)
+    logits_BV = logits_BV / max(self.temperature, COLDEST)
     if self.top_k is not None:
       logits_BV = top_k(logits_BV, self.top_k)
     if self.top_p is not None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from research.generate.language import wordless
 from research.generate.translation import translations
 
 
@@ -68,7 +69,7 @@ def write(
     steps=tokens,
     begin=(words.target.end if begin is None else begin,),
     end=words.target.end,
-    never=range(words.target.vocab_size, model.vocab_size),  # rows that fill the table
+    never=wordless(model, words.target),
     **settings,
   )
   written: dict[int, Written] = {}
