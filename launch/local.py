@@ -68,31 +68,37 @@ def supervise(spec: Spec, command: Sequence[str], port: int | None = None) -> in
     0, the first code that is final (2, 3, 4), or that of the last of `spec.retries` + 1 tries in a
     row without a newer checkpoint; 128 + n for signal n.
   """
-  idle, newest = 0, _newest(command)
+  idle, steps = 0, _steps(command)
   with _interruptions() as stop:
     while True:
       code, cause = _once(spec, command, port, stop)
       if code == 0 or code in FINAL or stop.is_set():
         return code
-      before, newest = newest, _newest(command)
-      idle = 0 if newest > before else idle + 1
+      before, steps = steps, _steps(command)
+      grown = [step for folder, step in steps.items() if step > before.get(folder, -1)]
+      idle = 0 if grown else idle + 1
       if idle > spec.retries:
         _say(f"{cause}; {_plural(idle, 'try', 'tries')} in a row brought no newer checkpoint")
         return code
       pause = min(LONGEST, 2.0**idle)
       _say(
         f"{cause}; all start again in {pause:.0f} s "
-        + (f"({idle} of {spec.retries} without a newer checkpoint)" if idle else f"(step {newest})")
+        + (
+          f"(step {grown[0]})"
+          if grown
+          else f"({idle} of {spec.retries} without a newer checkpoint)"
+        )
       )
       if stop.wait(pause):
         return code
 
 
-def _newest(command: Sequence[str]) -> int:
-  """The newest checkpoint of the run that a command goes on with; -1 where there is none."""
+def _steps(command: Sequence[str]) -> dict[Path, int]:
+  """The newest checkpoint of each run that a command goes on with, by its folder."""
   workdir = Path(dict(itertools.pairwise(command)).get("--workdir", "runs"))
   folders = workdir.glob("**/checkpoints")  # a file of several experiments has several runs
-  return max((step for folder in folders for step in Steps(folder, Keep()).all()), default=-1)
+  found = {folder: Steps(folder, Keep()).all() for folder in folders}
+  return {folder: max(steps) for folder, steps in found.items() if steps}
 
 
 def _once(
@@ -173,23 +179,31 @@ def _variables(spec: Spec, process: int, port: int | str) -> dict[str, str]:
     variables["RESEARCH_COORDINATOR"] = f"{HOST}:{port}"
     variables["RESEARCH_PROCESSES"] = str(count)
     variables["RESEARCH_PROCESS"] = str(process)
-    variables |= _share_of_gpus(process, count)
+    variables |= _share_of_gpus(process, count, {**os.environ, **variables})
   return variables
 
 
-def _share_of_gpus(process: int, count: int) -> dict[str, str]:
-  """Each process sees its own GPUs: JAX would take all of them for each."""
-  gpus = len([p for p in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", p.name)])
-  if not gpus or os.environ.get("JAX_PLATFORMS") == "cpu":
+def _share_of_gpus(process: int, count: int, environment: Mapping[str, str]) -> dict[str, str]:
+  """Each process sees its own of the GPUs that are meant: JAX would take all of them for each."""
+  gpus = _gpus(environment)
+  if not gpus or environment.get("JAX_PLATFORMS") == "cpu":
     return {}
-  if gpus % count:
+  if len(gpus) % count:
     raise UserError(
-      f"{count} processes cannot share {gpus} GPUs evenly; "
-      f"give --processes a divisor of {gpus}, or set JAX_PLATFORMS=cpu."
+      f"{count} processes cannot share {len(gpus)} GPUs evenly; "
+      f"give --processes a divisor of {len(gpus)}, or set JAX_PLATFORMS=cpu."
     )
-  each = gpus // count
-  mine = range(process * each, (process + 1) * each)
-  return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}
+  each = len(gpus) // count
+  return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[process * each : (process + 1) * each])}
+
+
+def _gpus(environment: Mapping[str, str]) -> list[str]:
+  """The GPUs that the environment names, or all that there are."""
+  there = [p.name for p in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", p.name)]
+  named = environment.get("CUDA_VISIBLE_DEVICES")
+  if named is None or not there:
+    return [str(i) for i in range(len(there))]
+  return [gpu for gpu in named.split(",") if gpu not in ("", "-1")]
 
 
 def _reader(process: subprocess.Popen, rank: int | None) -> threading.Thread:
@@ -220,8 +234,9 @@ def _code(process: subprocess.Popen) -> int:
 def _cause(process: int, code: int) -> str:
   if code == STOPPED:
     return f"process {process} was stopped, with a checkpoint"
-  if code > 128:
-    return f"process {process} was ended by {signal.Signals(code - 128).name}"
+  signals = {128 + number: number.name for number in signal.Signals}
+  if code in signals:
+    return f"process {process} was ended by {signals[code]}"
   return f"process {process} ended with exit code {code}"
 
 

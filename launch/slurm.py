@@ -1,7 +1,8 @@
 """A script for sbatch: one job, or an array with a task for each run of a sweep.
 
 SLURM requeues what it lost itself (a dead node, a preemption); the script asks for it where a run
-was stopped or killed, and a run that must not be tried again takes that right from its job.
+was stopped or killed, and a run that must not be tried again takes that right from its job. Whoever
+cancels a job gets what was asked for: no other start.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ TEMPLATE = """\
 #!/bin/bash
 # {about}
 {options}
-set -u
 {setup}
+set -u  # only now: what sets up an environment may read what is not there
+{command}
+
 # A mistake must not be tried again, whatever the other processes make of its absence.
 process='
   trap : TERM  # for the run; bash waits for it
@@ -31,7 +34,10 @@ process='
   exit "$code"'
 
 # SLURM tells this script ahead of the limit, and it the processes: they save and end with 42.
-trap 'scancel --signal=TERM "$job"' TERM
+trap 'trap : TERM; scancel --signal=TERM "$job"' USR1
+# What SLURM ends by itself it tells everyone, and has decided whether to start it again.
+decided=
+trap 'decided=1' TERM
 srun --kill-on-bad-exit=0 --wait={grace} --label bash -c "$process" process "$@" &
 step=$!
 code=0
@@ -41,10 +47,10 @@ while kill -0 "$step" 2>/dev/null; do  # the signal ended the wait, not the step
   wait "$step" || code=$?
 done
 
-trap - TERM  # from here on a signal is for the next start, which has the same number
+trap '' USR1  # from here on the limit is that of the next start, which has the same number
 case $code in
   0 | {final}) ;;
-  *) [ "${{SLURM_RESTART_COUNT:-0}}" -ge {retries} ] || scontrol requeue "$job" ;;
+  *) [ "$decided" ] || [ "${{SLURM_RESTART_COUNT:-0}}" -ge {retries} ] || scontrol requeue "$job" ;;
 esac
 exit "$code"
 """
@@ -61,7 +67,8 @@ def render(spec: Spec) -> str:
   return TEMPLATE.format(
     about=f"{spec.name}, {len(spec.runs)} run{'s' * (len(spec.runs) > 1)} on {spec.topology}",
     options="\n".join(f"#SBATCH {option}" for option in _options(spec)),
-    setup="\n".join([*setup, *_command(spec), ""]),
+    setup="\n".join(setup),
+    command="\n".join(_command(spec)),
     final=" | ".join(map(str, FINAL)),
     grace=spec.grace,
     retries=spec.retries,
@@ -96,7 +103,7 @@ def _options(spec: Spec) -> list[str]:
     options.append(f"--partition={spec.queue}")
   if spec.account:
     options.append(f"--account={spec.account}")
-  return [*options, "--requeue", f"--signal=B:TERM@{spec.grace}", *spec.sbatch]
+  return [*options, "--requeue", f"--signal=B:USR1@{spec.grace}", *spec.sbatch]
 
 
 def _command(spec: Spec) -> list[str]:

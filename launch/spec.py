@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 
@@ -65,8 +66,8 @@ class Spec:
   def __post_init__(self):
     for field, least in (("grace", 1), ("retries", 0), ("parallel", 1), ("hours", 1 / 60)):
       value = getattr(self, field)
-      if value is not None and value < least:
-        raise UserError(f"--{field} {value}: it must be at least {least:.2g}.")
+      if value is not None and not least <= value < math.inf:
+        raise UserError(f"--{field} {value}: it must be at least {least:.2g}, and finite.")
     if self.hours is not None and self.hours * 3600 <= self.grace:
       raise UserError(
         f"--hours {self.hours} is within the --grace of {self.grace} s; give it more time."

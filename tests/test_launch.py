@@ -21,6 +21,7 @@ TINY = "tests/tiny_experiment.py"
 POD = ("--image=registry.example/research:1", "--workdir=/disk/runs")
 CLAIM = (*POD, "--volume=runs:/disk")
 HOST = (*POD, "--volume=/mnt/nfs:/disk")
+FAKE_SRUN = 'srun() { shift 3; "$@"; }\n'  # srun's own options lie before the command
 SWEEP = (f"{TINY}:widths", "text=corpus.txt", "steps=1_000")
 RUN = (TINY, "text=corpus.txt", "steps=1_000")
 
@@ -139,6 +140,14 @@ MISTAKES = [
   (("local", *RUN, "--env=HF_TOKEN=hf_123"), "keep it in the engine"),
   (("local", *RUN, "--retries=-1"), "--retries -1: it must be at least 0"),
   (("local", *RUN, "--grace=0"), "--grace 0: it must be at least 1"),
+  (
+    ("slurm", *RUN, "--topology=cpu:1", "--hours=inf"),
+    "--hours inf: it must be at least 0.017, and",
+  ),
+  (
+    ("slurm", *RUN, "--topology=cpu:1", "--hours=nan"),
+    "--hours nan: it must be at least 0.017, and",
+  ),
   (("slurm", *RUN, "--topology=cpu:1", "--hours=0.02"), "is within the --grace of 120 s"),
   (("tpu_vm", *RUN, *POD, "--topology=h100:1x8"), "are no TPUs; use jobset, slurm or skypilot"),
   (("tpu_vm", *RUN, *POD, "--topology=v5e:4x4"), "--zone is needed: TPUs are asked for in a zone"),
@@ -283,9 +292,7 @@ def test_words_with_spaces_and_quotes_arrive_whole(tmp_path):
   """The words of a command survive every shell between here and the run."""
   command = ("printf", "%s|", "a b", "it's", '"$HOME"', "*", "")
   spec = Spec(name="s", runs={"s": command}, topology=machines.parse("cpu:1"), hours=1)
-  fake = 'srun() { shift 3; "$@"; }\n'  # srun's own options lie before the command
-  script = slurm.render(spec).replace("set -u\n", f"set -u\n{fake}")
-  (tmp_path / "job.sh").write_text(script)
+  (tmp_path / "job.sh").write_text(FAKE_SRUN + slurm.render(spec))
   done = subprocess.run(
     ["bash", tmp_path / "job.sh"],
     env={**os.environ, "SLURM_JOB_ID": "1"}, text=True, capture_output=True,
@@ -323,6 +330,38 @@ def test_skypilot_gets_what_the_machines_need(topology, again, setup):
 def test_a_zone_without_accelerators_may_be_of_any_cloud(capsys):
   _, text, _ = run(capsys, "skypilot", *RUN, "--topology=cpu:2", "--zone=us-central1-a")
   assert "infra: '*/*/us-central1-a'" in text
+
+
+def test_what_sets_up_an_environment_may_read_what_is_not_there(tmp_path):
+  """As the scripts that activate conda's environments do."""
+  spec = Spec(name="s", runs={"s": ("true",)}, topology=machines.parse("cpu:1"), setup='x="$none"')
+  (tmp_path / "job.sh").write_text(FAKE_SRUN + slurm.render(spec))
+  done = subprocess.run(
+    ["bash", tmp_path / "job.sh"],
+    env={**os.environ, "SLURM_JOB_ID": "1"}, text=True, capture_output=True,
+  )  # fmt: skip
+  assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("number", "again"), [("USR1", True), ("TERM", False)])
+def test_slurm_is_asked_for_another_start_only_where_it_has_not_decided(tmp_path, number, again):
+  """Ahead of the limit it signals the script; what it ends itself (a cancelled job) gets TERM."""
+  spec = Spec(name="s", runs={"s": ("true",)}, topology=machines.parse("cpu:1"))
+  stop = {"USR1": "", "TERM": f"touch {tmp_path}/stop;"}[number]
+  fakes = f"""
+    scontrol() {{ echo "$@" >>{tmp_path}/asked; }}
+    scancel() {{ touch {tmp_path}/stop; }}
+    srun() {{
+      {stop}kill -{number} $$
+      until sleep 0.2 && [ -e {tmp_path}/stop ]; do :; done
+      return 42
+    }}
+  """
+  (tmp_path / "job.sh").write_text(fakes + slurm.render(spec))
+  environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "7"}
+  assert subprocess.run(["bash", tmp_path / "job.sh"], env=environment).returncode == 42
+  asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
+  assert asked == ("requeue 7\n" if again else "")
 
 
 def test_help_and_no_arguments_explain(capsys):

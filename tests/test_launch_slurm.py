@@ -78,6 +78,24 @@ def test_what_was_stopped_or_killed_is_requeued(cluster, end, tmp_path):
   assert cluster.wait(number, restarts=1)["ExitCode"] == "0:0"
 
 
+@pytest.mark.parametrize(
+  ("words", "state", "restarts"),
+  [(("scancel",), "CANCELLED", "0"), (("scontrol", "requeue"), "PENDING", "1")],
+)
+def test_a_job_that_slurm_ends_is_started_again_as_slurm_decides(
+  cluster, tmp_path, words, state, restarts
+):
+  """Cancelled by its owner, or requeued, as after a preemption: the run saves, and ends with 42."""
+  here = f"{tmp_path}/$SLURM_PROCID"
+  command = f'trap "touch {here}-saved; exit 42" TERM; touch {here}; while :; do sleep 0.1; done'
+  number = cluster.submit(script(command))
+  wait_for(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists(), cluster, number)
+  cluster.call(*words, number)
+  job = cluster.wait(number)
+  assert (job["JobState"], job["Restarts"]) == (state, restarts), cluster.logs()
+  assert (tmp_path / "0-saved").exists() and (tmp_path / "1-saved").exists()
+
+
 def test_each_run_of_a_sweep_ends_in_its_own_way(cluster, tmp_path):
   once = f"[ -e {tmp_path}/$SLURM_ARRAY_TASK_ID-$SLURM_PROCID ] && exit 0; "
   once += f"touch {tmp_path}/$SLURM_ARRAY_TASK_ID-$SLURM_PROCID; sleep 1; exit 42"
@@ -148,7 +166,7 @@ def test_a_real_run_is_told_to_stop_requeued_and_resumes(cluster, tmp_path):
   )
   number = cluster.submit(slurm.render(spec))
   wait_for((workdir / "checkpoints" / "10").exists, cluster, number)
-  cluster.call("scancel", "--batch", "--signal=TERM", number)
+  cluster.call("scancel", "--batch", "--signal=USR1", number)
   job = cluster.wait(number)
   assert (job["JobState"], job["Restarts"]) == ("PENDING", "1"), cluster.logs()
   cluster.start_again(number)

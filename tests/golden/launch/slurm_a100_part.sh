@@ -7,10 +7,10 @@
 #SBATCH --ntasks-per-node=2
 #SBATCH --gpus-per-node=2
 #SBATCH --requeue
-#SBATCH --signal=B:TERM@300
-set -u
+#SBATCH --signal=B:USR1@300
 export SLURM_CPU_BIND=none
 export RESEARCH_JOIN_SECONDS=600
+set -u  # only now: what sets up an environment may read what is not there
 export job=$SLURM_JOB_ID
 set -- research run tests/tiny_experiment.py text=corpus.txt steps=1_000
 
@@ -23,7 +23,10 @@ process='
   exit "$code"'
 
 # SLURM tells this script ahead of the limit, and it the processes: they save and end with 42.
-trap 'scancel --signal=TERM "$job"' TERM
+trap 'trap : TERM; scancel --signal=TERM "$job"' USR1
+# What SLURM ends by itself it tells everyone, and has decided whether to start it again.
+decided=
+trap 'decided=1' TERM
 srun --kill-on-bad-exit=0 --wait=300 --label bash -c "$process" process "$@" &
 step=$!
 code=0
@@ -33,9 +36,9 @@ while kill -0 "$step" 2>/dev/null; do  # the signal ended the wait, not the step
   wait "$step" || code=$?
 done
 
-trap - TERM  # from here on a signal is for the next start, which has the same number
+trap '' USR1  # from here on the limit is that of the next start, which has the same number
 case $code in
   0 | 2 | 3 | 4) ;;
-  *) [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || scontrol requeue "$job" ;;
+  *) [ "$decided" ] || [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || scontrol requeue "$job" ;;
 esac
 exit "$code"

@@ -10,10 +10,10 @@
 #SBATCH --time=120
 #SBATCH --array=0-2%2
 #SBATCH --requeue
-#SBATCH --signal=B:TERM@120
-set -u
+#SBATCH --signal=B:USR1@120
 export SLURM_CPU_BIND=none
 export RESEARCH_JOIN_SECONDS=600
+set -u  # only now: what sets up an environment may read what is not there
 export job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 case $SLURM_ARRAY_TASK_ID in
   0) set -- research run tests/tiny_experiment.py:widths text=corpus.txt steps=1_000 --only tiny/width_8 ;;
@@ -30,7 +30,10 @@ process='
   exit "$code"'
 
 # SLURM tells this script ahead of the limit, and it the processes: they save and end with 42.
-trap 'scancel --signal=TERM "$job"' TERM
+trap 'trap : TERM; scancel --signal=TERM "$job"' USR1
+# What SLURM ends by itself it tells everyone, and has decided whether to start it again.
+decided=
+trap 'decided=1' TERM
 srun --kill-on-bad-exit=0 --wait=120 --label bash -c "$process" process "$@" &
 step=$!
 code=0
@@ -40,9 +43,9 @@ while kill -0 "$step" 2>/dev/null; do  # the signal ended the wait, not the step
   wait "$step" || code=$?
 done
 
-trap - TERM  # from here on a signal is for the next start, which has the same number
+trap '' USR1  # from here on the limit is that of the next start, which has the same number
 case $code in
   0 | 2 | 3 | 4) ;;
-  *) [ "${SLURM_RESTART_COUNT:-0}" -ge 10 ] || scontrol requeue "$job" ;;
+  *) [ "$decided" ] || [ "${SLURM_RESTART_COUNT:-0}" -ge 10 ] || scontrol requeue "$job" ;;
 esac
 exit "$code"
