@@ -10,7 +10,8 @@ from research import data, load, update
 from research.cli import main
 from research.errors import UserError
 from research.overrides import override
-from research.plan import command, compiler, search, targets, topology
+from research.plan import command, compiler, figures, search, targets, topology
+from research.plan.network import Network
 from research.plan.tracing import Tracing, policies, trace
 
 LLAMA = ["experiments/llama.py", "data.length=2048", "model.max_length=2048"]
@@ -260,6 +261,24 @@ def test_a_failed_compilation_is_told_in_one_line():
 
   request = compiler.Request("x.py", (), 0, topology.parse("v5e:4x4"))
   assert compiler._failure(request, Done) == "mesh of 3."
+
+
+@pytest.mark.parametrize(
+  "said, gib",
+  [
+    ("Used 35.56G of 31.25G hbm. Exceeded hbm capacity by 4.31G.", 35.56),
+    ("libtpu 0.0.52 (build 1.2.3): allocation of (2.5G) failed, (512.0M) before", 2.5),
+    ("no figure", float("inf")),
+  ],
+)
+def test_what_a_refused_program_needs_is_read_from_the_refusal(said, gib):
+  machine = topology.parse("v5e:1x1")
+  network = Network(machine, {}, (), ())
+  assert compiler.Compiled({"refused": said}, None, network, False).needed == gib * topology.GIB
+
+
+def test_what_nobody_knows_is_said():
+  assert [figures.short(value) for value in (float("inf"), float("nan"))] == ["inf", "nan"]
 
 
 @pytest.mark.parametrize("kind", ["a100", "h100", "h200"])

@@ -72,7 +72,9 @@ class Compiled:
     if "memory" in self.facts:
       memory = self.facts["memory"]
       return memory["peak"] or memory["arguments"] + memory["temporary"] + memory["code"]
-    sizes = re.findall(r"\(([\d.]+)([KMGT]?)\)", self.facts["refused"])
+    # "Used 35.56G of 31.25G hbm", or "(38182998016)" of one buffer.
+    size = r"(\d+(?:\.\d+)?)([KMGT]?)"
+    sizes = re.findall(rf"(?:\(|Used ){size}(?:\)| of )", self.facts["refused"])
     units = {"": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
     return max((float(size) * units[unit] for size, unit in sizes), default=float("inf"))
 

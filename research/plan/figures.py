@@ -19,6 +19,8 @@ def tera(flops: float) -> str:
 
 def short(value: float) -> str:
   """Three figures that count, and no digits that do not."""
+  if not math.isfinite(value):
+    return str(value)
   if value == 0 or abs(value) < 1e-6:
     return "0"
   digits = max(0, 2 - math.floor(math.log10(abs(value))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,7 +110,7 @@ class Plan:
       "tokens_per_step": traced.tokens,
       "fits": self.fits,
       "memory": {
-        "needed": self.needed,
+        "needed": self.needed if math.isfinite(self.needed) else None,
         "available": self.topology.chip.memory,
         "state": traced.state,
         "estimated_by_remat": {policy: traced.memory(policy) for policy in traced.kept},

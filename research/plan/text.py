@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from research.plan import collectives
@@ -75,6 +76,8 @@ def verdict(plan: Plan) -> str:
   """One line: whether it fits, and how fast it can go."""
   available = plan.topology.chip.memory
   how = "needs" if plan.compiled else "is estimated to need"
+  if plan.needed == math.inf:
+    return "does not fit: the compiler refused it, and does not say what it needs"
   room = f"{how} {gib(plan.needed)} of {gib(available)} GiB"
   if not plan.fits:
     return f"does not fit: {room}, {gib(plan.needed - available)} too much"
