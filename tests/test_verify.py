@@ -1,11 +1,13 @@
 """`research verify` finds planted faults, says where to look, and passes nothing silently."""
 
 import dataclasses
+import functools
 import io
 import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,16 @@ import pytest
 from research import Eval, Experiment, data, models, objectives, optim, verify
 from research.cli import main
 from research.errors import UserError
+from research.verify import resume
+from research.verify.batches import evaluation
 from research.verify.checks import CHECKS
-from research.verify.rows import furthest
+from research.verify.rows import DoesNotApply, furthest
 from research.verify.small import small
 from research.verify.subject import uneven
 
 ROOT = Path(__file__).parent.parent
 PLANTED = str(ROOT / "tests" / "planted_faults.py")
+TINY = str(ROOT / "tests" / "tiny_experiment.py")
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 
 FAULTS = {  # the one check that each breaks, and what the message has to say
@@ -41,6 +46,7 @@ FAULTS = {  # the one check that each breaks, and what the message has to say
   "offset_forgotten": ("decoding", "logits differ from place 1 on"),
   "random_data": ("data", "'tokens' of batch . differs"),
   "random_loss": ("determinism", "twice the same: .* the losses are"),
+  "random_when_traced": ("determinism", "traced twice: .* the losses are"),
   "narrow_sum": ("dtype", "rows together .* one by one"),
   "dropout_off": ("dropout", "the loss of a step is the same as with 0"),
   "unscaled_dropout": ("dropout", "not multiplied by 1 / "),
@@ -52,7 +58,13 @@ exhaustive = pytest.mark.skipif(
   reason="half an hour: set RESEARCH_EXHAUSTIVE=1 after changes to what is verified or verifies",
 )
 SLOW = {"devices", "placement", "resume", "decoding", "remat"}  # checks
-LIKE = {"summed_loss", "narrow_sum", "unscaled_dropout", "dropout_in_evaluation"}  # faults
+LIKE = {
+  "random_when_traced",
+  "summed_loss",
+  "narrow_sum",
+  "unscaled_dropout",
+  "dropout_in_evaluation",
+}  # faults
 
 
 def checked(*words, only=(), target=PLANTED, meshes=()):
@@ -125,12 +137,38 @@ def command(*words):
     (["nothing.py"], "no such experiment file"),
     ([PLANTED, "fautl=x"], "no such knob. Did you mean 'fault'?"),
     ([str(ROOT / "experiments" / "ngram.py:orders")], "yields 7 experiments"),
+    ([TINY, "text=/no/such.txt", "--only", "data,packing"], "/no/such.txt"),
   ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, told, capsys):
   assert main(["verify", *arguments]) == 2
   error = capsys.readouterr().err
   assert told in error and error.count("\n") == 1
+
+
+def test_an_evaluation_without_batches_of_a_size_says_so():
+  shapeless = types.SimpleNamespace(
+    plain=types.SimpleNamespace(evals={"bleu": object()}),
+    program=types.SimpleNamespace(measures={}),
+  )
+  (row,) = evaluation(shapeless)
+  assert (row.part, row.verdict) == ("bleu", "does not apply") and "reads its split" in row.note
+
+
+def test_a_run_too_long_to_be_saved_step_by_step_is_not_resumed():
+  with pytest.raises(DoesNotApply, match="600,000 steps"):
+    next(resume.resume(types.SimpleNamespace(experiment=large())))
+
+
+def test_a_run_that_was_not_interrupted_is_no_proof(tmp_path, monkeypatch):
+  sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
+  start = functools.partial(subprocess.Popen, sleeping, stdout=subprocess.PIPE)
+  monkeypatch.setattr(resume, "_start", lambda *_: start())
+  monkeypatch.setattr(resume, "PATIENCE", 0)
+  for saved in (0, 12):
+    (tmp_path / "checkpoints" / str(saved)).mkdir(parents=True)
+    with pytest.raises(RuntimeError, match=f"killed at step {saved} of 12"):
+      resume._run_and_kill(types.SimpleNamespace(experiment=large(steps=12)), tmp_path)
 
 
 def test_a_model_that_cannot_be_built_is_told_with_its_line(tmp_path):
@@ -206,6 +244,13 @@ def test_small_keeps_the_structure_and_what_divides():
   assert made.batch_size % 16 == 0 and made.steps < 20
   assert made.optimizer.learning_rate.warmup < made.steps
   assert "model.depth 48 -> 4" in change
+
+
+def test_a_short_decay_is_made_long_enough_for_a_short_run():
+  schedule = optim.WarmupStableDecay(1e-3, warmup=500, decay=0.04)
+  made, change = small(large(optimizer=optim.AdamW(schedule)), lambda experiment: None)
+  assert made.steps == 12 and "optimizer.learning_rate.decay 0.04 -> 0.25" in change
+  assert made.optimizer.groups == optim.AdamW(schedule).groups
 
 
 def test_small_keeps_a_vocabulary_that_the_data_fixes_and_the_share_of_heads():

@@ -48,7 +48,7 @@ def data(subject: Subject) -> Iterator[Row]:
 
 
 def determinism(subject: Subject) -> Iterator[Row]:
-  """The same batch and step twice give the same bits."""
+  """The same batch and step twice give the same bits, also by a program that is made anew."""
   if subject.experiment.optimizer is None:
     prepared = subject.experiment.data.prepare()
     scores = [
@@ -60,6 +60,9 @@ def determinism(subject: Subject) -> Iterator[Row]:
     return
   far, note = subject.step().apart(subject.base)
   yield within("a step twice", far, 0.0, f"twice the same: {note}")
+  # What NumPy or a clock said while a program was traced is a constant of it.
+  far, note = subject.step(subject.plain).apart(subject.base)
+  yield within("by a program made anew", far, 0.0, f"traced twice: {note}")
 
 
 def microbatches(subject: Subject) -> Iterator[Row]:
@@ -75,6 +78,8 @@ def evaluation(subject: Subject) -> Iterator[Row]:
     raise DoesNotApply("the experiment has no evaluations")
   for name, item in subject.plain.evals.items():
     if name not in subject.program.measures:
+      note = "it reads its split by itself, and not in batches of a size that is given"
+      yield Row(name, verdict=DOES_NOT_APPLY, note=note)
       continue
     if getattr(item.objective, "cut", None):
       note = "it compares the examples of a batch, so that its size is part of the question"

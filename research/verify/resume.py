@@ -16,12 +16,18 @@ from research.verify.subject import Subject
 
 KILL_AFTER = 3  # saved steps of twelve
 PATIENCE = 300  # seconds for a run of seconds
+LONGEST = 100  # steps of a run that could not be made as short as others
 
 
 def resume(subject: Subject) -> Iterator[Row]:
   """Killed (SIGKILL) in the middle, resumed: every array of the last checkpoint is bit-equal."""
   if subject.experiment.optimizer is None:
     raise DoesNotApply("a counted model is fitted in one go")
+  if subject.experiment.steps > LONGEST:
+    raise DoesNotApply(
+      f"its schedule takes {subject.experiment.steps:,} steps, and each would be saved; give "
+      "steps=..., and a schedule that fits into them"
+    )
   with tempfile.TemporaryDirectory(prefix="research-verify-") as folder:
     killed, whole = Path(folder) / "killed", Path(folder) / "whole"
     step = _run_and_kill(subject, killed)
@@ -47,7 +53,11 @@ def _start(subject: Subject, *workdirs: Path) -> subprocess.Popen:
 
 
 def _run_and_kill(subject: Subject, workdir: Path) -> int:
-  """Starts a run, and kills it once it has saved some steps. Returns the newest step it saved."""
+  """Starts a run, and kills it once it has saved some steps. Returns the newest step it saved.
+
+  Raises:
+    RuntimeError: it had saved none, or all of them, so that nothing was interrupted.
+  """
   process = _start(subject, workdir)
   try:
     deadline = time.monotonic() + PATIENCE
@@ -61,7 +71,10 @@ def _run_and_kill(subject: Subject, workdir: Path) -> int:
   finally:
     process.kill()  # SIGKILL
     process.communicate()
-  return _saved(workdir)
+  step = _saved(workdir)
+  if not 0 < step < subject.experiment.steps:
+    raise RuntimeError(f"the run was killed at step {step} of {subject.experiment.steps}")
+  return step
 
 
 def _saved(workdir: Path) -> int:

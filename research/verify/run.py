@@ -53,7 +53,7 @@ def verify(
     The rows by the name of their check.
 
   Raises:
-    UserError: no such file, check or mesh, or an experiment that cannot be built.
+    UserError: no such file, check or mesh, no data, or an experiment that cannot be built.
   """
   stream = stream or sys.stdout
   chosen = _chosen(only)
@@ -62,6 +62,7 @@ def verify(
   target = _small_function(target, words)
   began = time.monotonic()
   subject = dataclasses.replace(_subject(target, words), meshes=tuple(meshes or PRESETS))
+  _read(subject)
   _print(stream, f"{subject.experiment.name}, made small: {subject.change}\n")
   _print(stream, FORMAT.format("check", "", "max difference", "budget", "").rstrip())
   rows: dict[str, list[Row]] = {}
@@ -113,6 +114,19 @@ def _subject(target: str, words: Sequence[str]) -> Subject:
     raise
   except Exception as error:  # whatever a user's model raises is the user's to mend
     raise UserError(f"{target} cannot be built: {_where(error)}.") from error
+
+
+def _read(subject: Subject) -> None:
+  """Raises a UserError where there are no data; of what else may fail the checks say more."""
+  try:
+    if subject.experiment.optimizer is None:
+      subject.experiment.data.prepare()
+    else:
+      _ = subject.rows
+  except UserError:
+    raise
+  except Exception:
+    return
 
 
 def _rows(check: Check, subject: Subject, done: dict[str, list[Row]]) -> Iterator[Row]:

@@ -9,6 +9,7 @@ whose numbers then no longer fit, keeps its own size.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from research.overrides import fields, override
 
 WIDTH, HEADS, LENGTH, WORDS = 64, 4, 32, 512
 ROWS, STEPS, TEXT_BYTES = 16, 12, 200_000
+DECAY = 0.25  # of the steps, where the experiment's own share of so few is none
 
 
 def small(experiment: Experiment, fits: Callable[[Experiment], Any]) -> tuple[Experiment, str]:
@@ -68,15 +70,17 @@ def _of_run(experiment: Experiment) -> dict[str, Any]:
 
 
 def _of_optimizer(experiment: Experiment) -> dict[str, Any]:
-  """A run of a few steps, and a warmup that is over before its end."""
+  """A run of a few steps, a warmup that is over before its end, and a decay of at least one."""
   changes = {"steps": STEPS}
   for path, warmup in found(experiment, "optimizer", "warmup").items():
     changes[path] = min(warmup, 2)
-  try:
-    override(experiment, _that_differ(experiment, changes)).optimizer.build(STEPS)
-  except UserError:  # a schedule of other terms
-    return {}
-  return changes
+  shares = found(experiment, "optimizer", "decay").items()
+  decays = {path: DECAY for path, share in shares if isinstance(share, float)}
+  for tried in (changes, {**changes, **decays}):
+    with contextlib.suppress(UserError):  # a schedule of other terms
+      override(experiment, _that_differ(experiment, tried)).optimizer.build(STEPS)
+      return tried
+  return {}
 
 
 def _of_data(data: Any) -> dict[str, Any]:
