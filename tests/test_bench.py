@@ -43,8 +43,10 @@ def test_peers_that_are_not_there_are_told(capsys):
   assert "--peer-python PATH" in capsys.readouterr().err
 
 
-def test_a_worker_that_ends_says_why(capsys):
-  entry = Entry("broken", (sys.executable, "-c", "raise SystemExit('no such thing')"))
+@pytest.mark.parametrize("first", ["", "print('{}', flush=True); "], ids=["at once", "when idle"])
+def test_a_worker_that_ends_says_why(first):
+  code = f"{first}raise SystemExit('no such thing')"
+  entry = Entry("broken", (sys.executable, "-c", code))
   with pytest.raises(UserError, match="'broken' ended: no such thing"):
     rounds._measure(Comparison("nothing", "float32", [entry]), 1)
 
@@ -110,6 +112,22 @@ def test_a_peer_that_computes_something_else_is_not_timed(dtype, outcome, refuse
   else:
     with pytest.raises(UserError, match=refused):
       rounds._check_alike(comparison, facts)
+
+
+@pytest.mark.parametrize("kind", ["save", "sweep"])
+def test_a_folder_that_is_not_there_is_told_at_once(kind, tmp_path, capsys):
+  assert main(["bench", kind, "--folder", str(tmp_path / "no")]) == 2
+  error = capsys.readouterr().err
+  assert "no is no folder that can be written" in error and error.count("\n") == 1
+
+
+def test_the_share_of_an_accelerators_memory_is_left_open():
+  bound, needed, speed = rounds._limit({"bytes": 8, "backend": "gpu"}, "float32")
+  facts = [{"bytes": 8, "count": 1, "first_seconds": 1.0}]
+  comparison = Comparison("decoding", "float32", [Entry("research", ())])
+  table = rounds._table(comparison, facts, [[1.0]], [1], (bound, needed, [speed]))
+  shown = {column.header: [*column.cells] for column in table.columns}
+  assert shown["of memory speed"] == [""] and table.title == "decoding"
 
 
 def test_a_size_that_is_not_there_says_what_is(capsys):

@@ -103,8 +103,8 @@ def decoding(size: Size, dtype: str, texts: int) -> None:
 
 def facts() -> dict[str, object]:
   """What the table says beside the speed."""
-  on_cpu = jax.default_backend() == "cpu"
-  return {"native": on_cpu and native.available()}
+  backend = jax.default_backend()
+  return {"backend": backend, "native": backend == "cpu" and native.available()}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import shutil
 import statistics
@@ -39,12 +40,15 @@ def run(options: argparse.Namespace) -> int:
   """Does what the options of `research bench` say; see `cli`.
 
   Raises:
-    UserError: there is no such size, the peers' interpreter lacks what they need, or a peer
-      computes something else.
+    UserError: there is no such size, or no folder to write in, the peers' interpreter lacks what
+      they need, or a peer computes something else.
   """
   if options.size not in sizes.KINDS[options.kind]:
     known = ", ".join(sizes.KINDS[options.kind])
     raise UserError(f"--size {options.size} is none of {options.kind}'s, which are {known}.")
+  folder = options.folder
+  if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+    raise UserError(f"--folder {folder} is no folder that can be written; make it, or drop it.")
   if options.kind in WITHOUT_PEERS:
     module = importlib.import_module(f"research.bench.{WITHOUT_PEERS[options.kind]}")
     return module.run(options)
@@ -107,6 +111,7 @@ def _measure(comparison: Comparison, rounds: int) -> None:
         seconds[i].append(answer["seconds"])
         held[i] = answer["peak_memory_bytes"]
         bar.advance(task)
+      time.sleep(SETTLE)
       bound, needed, rate = _limit(facts[0], comparison.dtype)
       available.append(rate)
   console.print(_table(comparison, facts, seconds, held, (bound, needed, available)))
@@ -141,8 +146,9 @@ class _Worker:
 
   def ask(self, word: str | None) -> dict[str, Any]:
     if word:
-      self.process.stdin.write(word + "\n")
-      self.process.stdin.flush()
+      with contextlib.suppress(BrokenPipeError):  # of one that has ended there is no answer
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
     line = self.process.stdout.readline()
     if not line:
       self.errors.seek(0)
@@ -158,18 +164,23 @@ def _worker(entry: Entry) -> Iterator[_Worker]:
     try:
       yield worker
     finally:
-      worker.process.stdin.close()
+      with contextlib.suppress(BrokenPipeError):
+        worker.process.stdin.close()
       worker.process.terminate()
       worker.process.wait()
 
 
 def _limit(facts: dict[str, Any], dtype: str) -> tuple[str, float, float]:
-  """What bounds the work: its name, how much of it one run needs, and how much a second has now."""
+  """What bounds the work: its name, how much of it one run needs, and how much a second has now.
+
+  Of an accelerator's memory the speed is not known, and NaN.
+  """
   if "flops" in facts:
     from research import flops
 
     return "of product peak", facts["flops"], flops.peak(dtype)
-  return "of memory speed", facts["bytes"], memory_speed()
+  speed = memory_speed() if facts["backend"] == "cpu" else math.nan
+  return "of memory speed", facts["bytes"], speed
 
 
 def _table(comparison, facts, seconds, held, limit):
@@ -179,9 +190,10 @@ def _table(comparison, facts, seconds, held, limit):
   counted = f"{comparison.unit}/s"
   columns = (counted, "min to max", "research is", bound, "memory", "first run")
   unit = "GB" if "bytes" in facts[0] else "GFLOP"
-  most_now = f"{bound.removeprefix('of ')} {statistics.median(available) / 1e9:,.0f} {unit}/s"
-  title = f"{comparison.what} ({most_now})"
-  table = rich.table.Table("", *columns, title=title)
+  most = statistics.median(available)
+  known = math.isfinite(most)
+  most_now = f" ({bound.removeprefix('of ')} {most / 1e9:,.0f} {unit}/s)" if known else ""
+  table = rich.table.Table("", *columns, title=comparison.what + most_now)
   count = facts[0]["count"]
   for entry, fact, times, most in zip(comparison.entries, facts, seconds, held):
     rates = [count / t for t in times]
@@ -192,7 +204,7 @@ def _table(comparison, facts, seconds, held, limit):
       f"{statistics.median(rates):,.0f}",
       f"{min(rates):,.0f} to {max(rates):,.0f}",
       "" if entry is comparison.entries[0] else f"{statistics.median(ratios):.2f} x",
-      f"{statistics.median(shares):.0%}",
+      f"{statistics.median(shares):.0%}" if known else "",
       f"{short(most)}B",
       f"{fact['first_seconds']:.1f} s",
     )
