@@ -299,6 +299,9 @@ def test_a_checkpoint_can_be_pinned_from_the_command_line(tmp_path, capsys):
   assert cli.main(["pin", str(tmp_path), "1"]) == 0
   assert cli.main(["pin", str(tmp_path), "3"]) == 2
   assert "no checkpoint of step 3; it has 1, 2." in capsys.readouterr().err
+  assert cli.main(["pin", str(tmp_path), "--release"]) == 2
+  assert cli.main(["pin", str(tmp_path / "no")]) == 2
+  assert "no holds no checkpoints" in capsys.readouterr().err
   save_all(tmp_path / "checkpoints", [3], keep=1)
   assert cli.main(["pin", str(tmp_path)]) == 0
   assert capsys.readouterr().out.split() == ["1", "pinned", "3"]

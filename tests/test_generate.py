@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import screen
+from research import cli, screen
 from research.data import Bytes
 from research.data.hugging_face import HuggingFaceVocabulary
 from research.errors import UserError
@@ -314,6 +314,13 @@ def test_what_leaves_one_token_is_greedy(sampler):
 def test_samplers_that_cannot_be_say_why(settings, message):
   with pytest.raises(UserError, match=message):
     Sample(**settings)
+
+
+def test_a_seed_has_32_bits(capsys):
+  for seed in ("-1", str(2**32), "99999999999999999999"):
+    with pytest.raises(SystemExit, match="2"):
+      cli.main(["sample", "run", f"--seed={seed}"])
+    assert "must be from 0 to 4,294,967,295" in capsys.readouterr().err
 
 
 def test_samples_during_training_are_pairs_of_prompt_and_text():

@@ -1,13 +1,16 @@
 """`research predict`: labels, entities and answers for new files, in order, and resumed."""
 
+import errno
 import itertools
 import json
+import os
 import pathlib
 
 import pytest
 
 from research.cli import main
-from research.predict import command
+from research.errors import RunError
+from research.predict import command, written
 
 FILE = pathlib.Path(__file__).parent / "tiny_tasks.py"
 TEXTS = [f"text number {i}" for i in range(11)]
@@ -75,6 +78,23 @@ def test_an_output_that_is_partly_there_is_continued(runs, tmp_path, ending, mon
   assert "behind the first 6 results" in capsys.readouterr().err
   assert predict(runs / "labels", given, cut) == 2
   assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("refused", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_takes_no_more_is_told_and_the_output_gone_on_with(refused, tmp_path):
+  def fsync(descriptor):
+    raise OSError(refused, os.strerror(refused))
+
+  output = written.Output(tmp_path / "out.jsonl", {}, None)
+  output.add([{"label": "a"}])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(os, "fsync", fsync)
+    with pytest.raises(RunError, match=f"--output .*{os.strerror(refused)}.* the same command"):
+      output.add([{"label": "lost"}])
+  output = written.Output(tmp_path / "out.jsonl", {}, None)
+  output.add([{"label": "b"}])
+  output.finish()
+  assert [line["label"] for line in lines(tmp_path / "out.jsonl")] == ["a", "b"]
 
 
 def test_entities_keep_all_words_of_long_sentences(runs, tmp_path):

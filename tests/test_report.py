@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from research import report
-from research.errors import UserError
+from research.errors import RunError, UserError
 from research.report import canvas, plots, tables
 
 BASELINES = {"unigram": 6.2, "bigram": 4.9, "5-gram <b>": 4.0, "price $x$ & $y": 5.0}
@@ -193,6 +193,14 @@ def test_a_loss_without_units_is_called_a_loss(tmp_path):
 def test_a_folder_without_a_run_is_a_users_mistake(tmp_path):
   with pytest.raises(UserError, match="holds no run"):
     report.write(tmp_path)
+
+
+def test_a_page_that_cannot_be_written_is_told(tmp_path):
+  save(tmp_path, "metrics.jsonl", [{"split": "train", "step": 1, "loss": 1.0}])
+  (tmp_path / "report.html").mkdir()
+  with pytest.raises(RunError, match=r"report\.html cannot be written: Is a directory"):
+    report.write(tmp_path)
+  assert [path.name for path in tmp_path.iterdir() if "new" in path.name] == []
 
 
 def test_labels_do_not_overlap():

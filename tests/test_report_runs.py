@@ -134,6 +134,12 @@ def test_a_folder_without_runs_is_told(tmp_path, capsys):
   assert "Traceback" not in capsys.readouterr().err
 
 
+def test_each_folder_has_to_hold_runs(runs, tmp_path, capsys):
+  one = str(runs / "tiny" / "wide" / "seed_0")
+  assert cli.main(["report", one, str(tmp_path / "typo"), "--output", str(tmp_path)]) == 2
+  assert "typo holds no runs" in capsys.readouterr().err
+
+
 def test_a_sweep_shows_what_its_fields_do(tmp_path):
   random = np.random.default_rng(0)
   grid = itertools.product((1e-3, 1e-2, 1e-1), (8, 32), (4, 8))

@@ -16,7 +16,7 @@ from flax import linen as nn
 from research import checkpoint, load, models, record, report, retrieve
 from research.cli import main
 from research.retention import Keep
-from research.retrieve import index
+from research.retrieve import command, index
 from research.retrieve.towers import Towers
 
 FILE = pathlib.Path(__file__).with_name("tiny_pairs.py")
@@ -125,7 +125,10 @@ def test_a_model_without_a_temperature_does_not_classify(run, folder, monkeypatc
   assert f"{run} has a ImageWords, without a temperature" in error and error.count("\n") == 1
 
 
-def test_labels_are_told_apart_by_their_names(run, folder, tmp_path, capsys):
+def test_labels_are_told_apart_by_their_names(run, folder, tmp_path, monkeypatch, capsys):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
   words = ["classify", str(run), "--images", str(folder), "--labels", "red, blue"]
   assert main([*words, "--output", str(tmp_path / "labels.csv")]) == 0
   with open(tmp_path / "labels.csv", newline="") as file:
@@ -135,6 +138,12 @@ def test_labels_are_told_apart_by_their_names(run, folder, tmp_path, capsys):
   capsys.readouterr()
   assert main([*words, "--template", "{}"]) == 0
   assert len(capsys.readouterr().out.splitlines()) == 3
+  half = [*words, "--output", str(tmp_path / "half.csv")]
+  with monkeypatch.context() as patch:
+    patch.setattr(command.Output, "add", interrupted)
+    assert main(half) == 130
+  assert main([*half, "--template", "{}"]) == 2
+  assert "begun with another" in capsys.readouterr().err
 
 
 def test_vectors_are_written_with_their_names(run, folder, tmp_path):

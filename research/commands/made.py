@@ -70,6 +70,10 @@ def pin(options) -> int:
   from research.steps import Steps
 
   steps = Steps(options.workdir / "checkpoints", Keep())
+  if not steps.folder.is_dir():
+    raise UserError(f"{options.workdir} holds no checkpoints; give the --workdir of a run.")
+  if options.release and options.step is None:
+    raise UserError("--release lets one checkpoint go; name its step, too.")
   if options.step is None:
     for step in steps.all():
       print(f"{step}{'  pinned' if steps.pinned(step) else ''}")

@@ -23,7 +23,11 @@ def report(options) -> int:
   if alone and (not first.is_dir() or first in folders(first)):
     print(report.write(first))
     return 0
-  runs = list({run.resolve(): run for root in options.workdir for run in folders(root)}.values())
+  found = {root: list(folders(root)) for root in options.workdir}
+  for root in found:
+    if not found[root]:
+      raise UserError(f"{root} holds no runs; give the --workdir of a run or of a sweep.")
+  runs = list({run.resolve(): run for some in found.values() for run in some}.values())
   common = Path(os.path.commonpath([root.absolute() for root in options.workdir]))
   print(report.write_several(runs, options.output or common))
   return 0

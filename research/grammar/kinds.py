@@ -49,3 +49,11 @@ def count(text: str) -> int:
   if value < 1:
     raise argparse.ArgumentTypeError(f"{text} must be at least 1")
   return value
+
+
+def seed(text: str) -> int:
+  """What randomness follows from: 32 bits, for JAX drops those beyond."""
+  value = int(text)
+  if not 0 <= value < 2**32:
+    raise argparse.ArgumentTypeError(f"{text} must be from 0 to {2**32 - 1:,}")
+  return value

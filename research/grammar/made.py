@@ -29,7 +29,7 @@ def add(command: Command) -> None:
   sample.add_argument("--top-p", type=float, help="only the likeliest tokens of mass p")
   sample.add_argument("--stop", help="text that ends a sample")
   sample.add_argument("--samples", type=kinds.count, default=1, help="how many, at once")
-  sample.add_argument("--seed", type=int, default=0)
+  sample.add_argument("--seed", type=kinds.seed, default=0)
 
   predict = command(
     "predict",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from research import disk
-from research.errors import UserError
+from research.errors import RunError, UserError
 from research.log import lines
 
 PROGRESS = ".progress"  # behind the name of the output, while it is not whole
@@ -60,18 +61,33 @@ class Output:
     Args:
       results: with "error" where there is none.
       long: how many are of inputs that were too long.
+
+    Raises:
+      RunError: the disk does not take them.
     """
-    for result in results:
-      self._file.write(self._line(result))
-      self.done += 1
-      self.bad += "error" in result
-    self.long += long
-    self._keep()
+    with self._writing():
+      for result in results:
+        self._file.write(self._line(result))
+        self.done += 1
+        self.bad += "error" in result
+      self.long += long
+      self._keep()
 
   def finish(self) -> None:
-    """Says that nothing is missing."""
-    self._file.close()
-    self._progress.unlink(missing_ok=True)
+    """Says that nothing is missing; RunError as of `add`."""
+    with self._writing():
+      self._file.close()
+      self._progress.unlink(missing_ok=True)
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise RunError(
+        f"--output {self.path} cannot be written ({error.strerror}); mend the disk, and the same "
+        "command goes on with what is there."
+      ) from error
 
   def _keep(self) -> None:
     self._file.flush()

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from research import disk
+from research.errors import RunError
 from research.log import lines
 from research.log.lines import Line
 from research.log.progress import duration, short
@@ -44,14 +46,18 @@ def write(workdir: str | os.PathLike[str]) -> Path:
 
   Raises:
     UserError: there is no run in `workdir`.
+    RunError: the page cannot be written there.
   """
   workdir = Path(workdir)
   run = read(workdir)
   path = workdir / "report.html"
-  temporary = path.with_name("report.html.new")
   more = [*noticed.sections(workdir), *gallery.sections(workdir)]
-  temporary.write_text(render(run, more), encoding="utf-8")
-  os.replace(temporary, path)
+  try:
+    disk.replace(path, render(run, more))
+  except OSError as error:  # a run that was stopped is to be gone on with all the same
+    raise RunError(
+      f"{path} cannot be written: {error.strerror}; research report --output DIR writes elsewhere."
+    ) from error
   return path
 
 

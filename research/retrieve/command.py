@@ -109,6 +109,7 @@ def classify(options: argparse.Namespace) -> int:
       print(f"{result['label']}  {result['probability']:.3f}  {result['picture']}")
     return 0
   about = {"run": str(towers.workdir.resolve()), "step": towers.step, "labels": labels}
+  about |= {"images": str(options.images.resolve()), "templates": templates}
   output = Output(options.output, about, ("picture", "label", "probability"))
   output.add(results[output.done :])
   output.finish()
