@@ -22,6 +22,7 @@ from research.sharding import Layout, Rules, axes_of
 
 # From the axis that talks least to the one that talks most: neighbours on the network come last.
 AXES = ("stage", "data", "fsdp", "context", "tensor")
+NEAR = ("context", "tensor")
 TRIAL = "trial"  # over which several training states are split that one program updates
 
 RULES: Rules = (
@@ -46,8 +47,8 @@ class Sharding:
       of `Trials` are split, which never talk; a run by itself, and evaluations, split rows over it.
     rules: which letter is split over which axes, in order.
     slices: how much of an axis lies across slices, which are joined by a slower network, for
-      example {"data": 2}. Where devices come in slices and nothing is said, the first axis whose
-      size their number divides is meant.
+      example {"data": 2}. Where devices come in slices and nothing is said, the first axes share
+      their number; `context` and `tensor`, which talk in every layer, only where this says so.
     rounds: how often a batch goes around the stages of a pipeline: in more rounds each stage holds
       more, smaller pieces of the stack, and waits less at the start and the end.
     waves: groups of `stage` microbatches that follow one another through the pipeline.
@@ -176,6 +177,23 @@ PRESETS: dict[str, Sharding] = {
 }
 
 
+def _shared_out(sizes: Mapping[str, int], present: int) -> dict[str, int]:
+  """How much of each axis lies across slices where nobody says it: the first take what they can."""
+  slices, left = {}, present
+  for axis, size in sizes.items():
+    part = 1 if axis in NEAR else math.gcd(size, left)
+    if part > 1:
+      slices[axis] = part
+    left //= part
+  if left > 1:
+    raise UserError(
+      f"the devices come in {present} slices, and the mesh {dict(sizes)} has no axes for them "
+      f"outside {' and '.join(NEAR)}, which would wait for the slower network in every layer; "
+      f"choose sharding.mesh.data={present}, or name the axes in sharding.slices."
+    )
+  return slices
+
+
 def arrange(
   sizes: Mapping[str, int], slices: Mapping[str, int], devices: Sequence[jax.Device]
 ) -> np.ndarray:
@@ -185,14 +203,7 @@ def arrange(
     UserError: `slices` are not those that the devices come in, or do not divide the axes.
   """
   present = len({getattr(device, "slice_index", 0) for device in devices})
-  if not slices and present > 1:
-    fitting = [axis for axis, size in sizes.items() if size % present == 0]
-    if not fitting:
-      raise UserError(
-        f"the devices come in {present} slices, and no axis of the mesh {dict(sizes)} divides by "
-        f"that; choose sharding.mesh.data={present}."
-      )
-    slices = {fitting[0]: present}
+  slices = slices or _shared_out(sizes, present)
   across = [slices.get(axis, 1) for axis in sizes]
   for axis, count in slices.items():
     if axis not in sizes or sizes[axis] % count:

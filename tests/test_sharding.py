@@ -98,6 +98,15 @@ def test_what_talks_least_lies_across_slices():
   assert slices_along(grid, 0) == {2} and slices_along(grid, 1) == {1}
 
 
+def test_what_talks_in_every_layer_stays_within_a_slice_unless_told():
+  sizes = {"data": 2, "fsdp": 2, "tensor": 8}
+  grid = arrange(sizes, {}, in_slices(4, size=8))
+  assert [slices_along(grid, axis) for axis in range(3)] == [{2}, {2}, {1}]
+  with pytest.raises(UserError, match=r"name the axes in sharding\.slices"):
+    arrange({"fsdp": 2, "tensor": 8}, {}, in_slices(4))
+  assert slices_along(arrange({"tensor": 8}, {"tensor": 2}, in_slices(2)), 0) == {2}
+
+
 def test_an_axis_may_span_slices_in_part():
   grid = arrange({"data": 1, "fsdp": 8}, {"fsdp": 2}, in_slices(2))
   assert [chip.slice_index for chip in grid[0]] == [0] * 4 + [1] * 4
