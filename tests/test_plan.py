@@ -6,11 +6,11 @@ import re
 import jax
 import pytest
 
-from research import data, load, update
+from research import data, load, models, update
 from research.cli import main
 from research.errors import UserError
 from research.overrides import override
-from research.plan import command, compiler, figures, search, targets, topology
+from research.plan import command, compiler, figures, search, targets, topology, traffic
 from research.plan.network import Network
 from research.plan.tracing import Tracing, policies, trace
 
@@ -137,6 +137,57 @@ def test_what_is_kept_is_shared_by_all_devices(preset, small):
   other = trace(experiment(*deeper, f"sharding={preset}"), 16)
   kept = [sum(b.bytes for b in made.kept["save_qkv"]) for made in (small, other)]
   assert 0.8 < kept[1] / (4 / 3 * kept[0]) < 2
+
+
+def test_a_layer_makes_again_what_its_policy_does_not_keep(llama):
+  """Of every policy, not of the experiment's own alone."""
+  order = ["none", "minimal", "save_qkv", "full"]
+  passing = [llama.passing[policy] for policy in order]
+  assert passing == sorted(passing) and passing[0] == 0 < passing[1]
+  kept = sum(buffer.bytes for buffer in llama.kept["none"] if buffer.dtype != "f32")
+  assert 0.9 * kept / 32 < llama.passing["full"] < kept / 32
+
+
+def whole_batch(**shapes):
+  return {name: jax.ShapeDtypeStruct(shape, "int32") for name, shape in shapes.items()}
+
+
+TEXT = {"vocab_size": 64, "max_length": 32, "width": 8, "depth": 3, "heads": 2}
+PICTURE = {"image_size": 32, "patch": 8}  # 16 patches
+BOTH = {"image_width": 8, "image_depth": 3, "image_heads": 2,
+        "text_width": 4, "text_depth": 2, "text_heads": 2}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "model, shapes, states",
+  [
+    (models.GPT(**TEXT), {"tokens": (5, 32)}, 5 * 32 * 8 * 3),
+    (models.Tagger(models.BERT(**TEXT), tags=3), {"tokens": (5, 32)}, 5 * 32 * 8 * 3),
+    (
+      models.Transformer(**TEXT, decoder_depth=1),
+      {"source": (5, 20), "tokens": (5, 32)},
+      5 * (20 * 3 + 32 * 1) * 8,
+    ),
+    (
+      models.ViT(**PICTURE, width=8, depth=3, heads=2, patch_dropout=0.5),
+      {"image": (5, 32, 32, 3)},
+      5 * 8 * 8 * 3,
+    ),
+    (
+      models.CLIP(vocab_size=64, embedding=4, **PICTURE, **BOTH),
+      {"image": (5, 32, 32, 3), "caption": (5, 12)},
+      5 * (16 * 8 * 3 + 12 * 4 * 2),
+    ),
+  ],
+  ids=lambda value: type(value).__name__,
+)
+def test_states_between_layers_are_those_of_every_tower(model, shapes, states):
+  assert traffic.of(model, whole_batch(**shapes), ()).states == states
+
+
+def test_a_head_for_a_task_sends_what_its_body_computes_in():
+  body = models.BERT(**TEXT, dtype="bfloat16")
+  assert traffic.of(models.Classifier(body, labels=2), {}, ()).width == 2
 
 
 def test_microbatches_keep_less_and_send_more():

@@ -18,6 +18,7 @@ import jax
 from research import sharding
 from research.errors import UserError
 from research.experiment import Experiment
+from research.plan import traffic
 from research.plan.network import Network
 from research.plan.topology import Topology
 from research.plan.tracing import Tracing
@@ -136,8 +137,11 @@ class Search:
     grads = 1 if microbatches == 1 else 2
     pieces = microbatches / self.experiment.microbatches
     kept = self._kept(layout, policy)
-    ratio = self._kept(layout, own.policy) / max(1.0, self._kept(self.tracing.layout, own.policy))
-    return 4 * parameters * (state + grads) + (kept + own.passing * ratio) / pieces
+    again = self._kept(layout, "none") - kept  # made again in the backward pass, a layer at a time
+    traced = self.tracing.layout
+    before = self._kept(traced, "none") - self._kept(traced, policy)
+    passing = own.passing[policy] * again / max(1.0, before)
+    return 4 * parameters * (state + grads) + (kept + passing) / pieces
 
   def _kept(self, layout: sharding.Layout, policy: str) -> float:
     """Bytes of one device for one microbatch of the traced size."""
@@ -150,13 +154,12 @@ class Search:
     """Seconds of a step, and of waiting in it."""
     traced, chip = self.traced, self.topology.chip
     computed = traced.computed[policy] - traced.attention / 2
-    dtype = getattr(self.experiment.model, "dtype", "float32")
-    compute = computed / (chip.flops(dtype) * UTILIZATION)
+    compute = computed / (chip.flops(traffic.dtype(self.experiment.model)) * UTILIZATION)
     if specs is None:
       specs = [leaf.sharding.spec for leaf in jax.tree.leaves(self.tracing.state.params)]
-    traffic = self.tracing.traffic
-    wire = traffic.sent(layout, specs, policy=policy, microbatches=microbatches)
-    tensor = traffic.split_products(layout, policy)
+    sends = self.tracing.traffic
+    wire = sends.sent(layout, specs, policy=policy, microbatches=microbatches)
+    tensor = sends.split_products(layout, policy)
     rows = tuple(axis for axis in layout.mesh.shape if axis in layout.of_activations)
     weights = self._seconds(layout, rows, "all-gather", wire.get("all-gather", 0.0))
     sums = self._seconds(

@@ -99,7 +99,7 @@ def memory(plan: Plan) -> list[tuple[str, float]]:
   else:
     kept = sum(buffer.bytes for buffer in plan.traced.kept[plan.traced.policy])
     rows += [("gradients", plan.traced.gradients), ("kept for the backward pass", kept)]
-    rows += [("one layer's backward pass", plan.traced.passing)]
+    rows += [("one layer's backward pass", plan.traced.passing[plan.traced.policy])]
   return [*rows, ("peak", plan.needed), ("available", plan.topology.chip.memory)]
 
 

@@ -27,7 +27,7 @@ class Trace:
     state: bytes by kind: parameters, optimizer, average.
     gradients: bytes.
     kept: by remat policy, what the forward pass keeps for the backward pass.
-    passing: bytes of one layer's backward pass beside that.
+    passing: by remat policy, bytes of one layer's backward pass beside that.
     policy: the experiment's own, or "none" where its model knows no policies.
     flops: of the model, by the usual count: masked attention in full, recomputation not at all.
     attention: the part of them between queries, keys and values; a causal mask leaves half.
@@ -42,7 +42,7 @@ class Trace:
   state: dict[str, float]
   gradients: float
   kept: dict[str, list[Buffer]]
-  passing: float
+  passing: dict[str, float]
   policy: str
   flops: float
   attention: float
@@ -58,7 +58,7 @@ class Trace:
   def memory(self, policy: str) -> float:
     """Bytes that a step is expected to need under a remat policy."""
     kept = sum(buffer.bytes for buffer in self.kept[policy])
-    return sum(self.state.values()) + self.gradients + kept + self.passing
+    return sum(self.state.values()) + self.gradients + kept + self.passing[policy]
 
   def buffers(self) -> list[Buffer]:
     """What takes most, of the experiment's own policy."""

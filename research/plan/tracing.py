@@ -24,9 +24,8 @@ from research.experiment import Experiment
 from research.nn import platform
 from research.nn.stack import REMAT
 from research.overrides import override
-from research.plan import collectives
+from research.plan import collectives, traffic
 from research.plan.trace import Buffer, Trace
-from research.plan.traffic import Traffic
 from research.sharding import axes_of
 from research.stacking import spell
 
@@ -74,7 +73,7 @@ class Tracing:
     self.boxes = [(letters, shape) for _, letters, shape in named]
     self.letters = self._letters()
     sizes = tuple(leaf.size for leaf in jax.tree.leaves(self.state.params))
-    self.traffic = Traffic(experiment.model, update.tokens_of(self.batch), sizes)
+    self.traffic = traffic.of(experiment.model, self.batch, sizes)
 
   def result(self) -> Trace:
     experiment = self.experiment
@@ -97,7 +96,7 @@ class Tracing:
       state=state,
       gradients=state["parameters"] * (1 if experiment.microbatches == 1 else 2),
       kept=kept,
-      passing=self._passing(kept, policy),
+      passing=self._passing(kept),
       policy=policy,
       flops=3 * forward * per_step,
       attention=3 * attention * per_step,
@@ -180,20 +179,20 @@ class Tracing:
     spec = layout.spec(letters, [math.lcm(size, layout.mesh.size) for size in sizes])
     return layout.shards(spec)
 
-  def _passing(self, kept: dict[str, list[Buffer]], policy: str) -> float:
+  def _passing(self, kept: dict[str, list[Buffer]]) -> dict[str, float]:
     """One layer's own values, which its backward pass makes again, and its gathered weights.
 
     What a model of bfloat16 computes in float32 is fused between products, and never stored.
     """
     layers = max((size for size, letters in self.letters.items() if "N" in letters), default=1)
-    if layers == 1 or policy == "none" or "none" not in kept:
-      return 0.0
-    narrow = getattr(self.experiment.model, "dtype", "float32") != "float32"
+    if layers == 1:
+      return dict.fromkeys(kept, 0.0)
+    narrow = traffic.dtype(self.experiment.model) != "float32"
     total = {
-      name: sum(b.bytes for b in kept[name] if not narrow or b.dtype != "f32")
-      for name in ("none", policy)
+      policy: sum(b.bytes for b in buffers if not narrow or b.dtype != "f32")
+      for policy, buffers in kept.items()
     }
-    return max(0.0, total["none"] - total[policy]) / layers
+    return {policy: max(0.0, total["none"] - size) / layers for policy, size in total.items()}
 
   def _flops(self, policy: str) -> float:
     """Of forward and backward pass of one microbatch, all devices, recomputation included."""

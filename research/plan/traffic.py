@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import jax
 
 from research.sharding import Layout, axes_of
 
@@ -15,13 +17,13 @@ class Traffic:
   """Bytes that one device sends in a step.
 
   Attributes:
-    model: weights travel in its dtype; the states between layers have its width and depth.
-    tokens: of a batch, over all devices.
+    width: bytes of an activation's value, and of a weight's on its way.
+    states: values of a step between layers, of all layers and over all devices.
     sizes: of every parameter, in the order of the tree.
   """
 
-  model: Any
-  tokens: int
+  width: int
+  states: float
   sizes: tuple[int, ...]
 
   def sent(
@@ -54,11 +56,41 @@ class Traffic:
     A layer has two forward, two backward, and two more where the forward ones are made again.
     """
     t = layout.size("tensor")
-    states = self.tokens * getattr(self.model, "width", 0) * getattr(self.model, "depth", 0)
     spread = math.prod(layout.size(axis) for axis in layout.of_activations)
-    return (4 if policy == "none" else 6) * states / spread * self.width * 2 * (t - 1) / t
+    return (4 if policy == "none" else 6) * self.states / spread * self.width * 2 * (t - 1) / t
 
-  @property
-  def width(self) -> int:
-    """Bytes of an activation's value, and of a weight's on its way."""
-    return 4 if getattr(self.model, "dtype", "float32") == "float32" else 2
+
+def of(model: Any, batch: Mapping[str, jax.ShapeDtypeStruct], sizes: tuple[int, ...]) -> Traffic:
+  """Of a model on a batch, with its parameters' sizes."""
+  return Traffic(4 if dtype(model) == "float32" else 2, _states(_stacks(model), batch), sizes)
+
+
+def dtype(model: Any) -> str:
+  """Of a model's activations."""
+  return getattr(_stacks(model), "dtype", "float32")
+
+
+def _stacks(model: Any) -> Any:
+  """What has the layers: the model, or what its head for a task stands on."""
+  return getattr(model, "body", model)
+
+
+def _states(model: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> float:
+  """Values between layers, added up over all of them: of words, of a source's, of patches."""
+
+  def read(field: str, default: Any = 0) -> Any:
+    return getattr(model, field, default)
+
+  def number(*names: str) -> int:
+    return next((batch[name].size for name in names if name in batch), 0)
+
+  words, source = number("tokens", "caption"), number("source")
+  if "image" in batch and read("patch"):
+    side = read("image_size") // read("patch")
+    patches = batch["image"].shape[0] * side**2 * (1 - read("patch_dropout"))
+    if read("image_width"):
+      towers = patches * read("image_width") * read("image_depth")
+      return towers + words * read("text_width") * read("text_depth")
+    return patches * read("width") * read("depth")
+  deep = (read("decoder_depth") or read("depth")) if source else read("depth")
+  return (source * read("depth") + words * deep) * read("width")
