@@ -92,8 +92,8 @@ def same(ours, one):
     np.testing.assert_allclose(ours[1][name], array, atol=limit, rtol=0, err_msg=name)
 
 
-# What they split, others split as well: fsdp_tp, everything, pipelined_ring.
-SLOW = {"dp", "fsdp", "hsdp", "tp", "long_ring", "circular"}
+# What they split, others split as well: fsdp_tp, everything, pipeline.
+SLOW = {"dp", "fsdp", "hsdp", "tp", "context", "long_ring", "circular", "pipelined_ring"}
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ class Poisoned:
 @pytest.mark.parametrize(
   "poison", [(np.nan, 1), (np.inf, 1), (0, np.inf)], ids=["nan", "inf", "gradient"]
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_step_that_is_not_finite_changes_nothing(tiny, poison, dtype):
   experiment = override(tiny, {"model.dtype": dtype} if dtype != "float32" else {})
   experiment = dataclasses.replace(experiment, objective=Poisoned(), evals={})

@@ -47,7 +47,9 @@ def test_the_order_of_patches_matters_only_through_their_positions():
   np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize("pool", ["class", "mean", "attention"])
+@pytest.mark.parametrize(
+  "pool", ["class", "mean", pytest.param("attention", marks=pytest.mark.slow)]
+)
 def test_a_length_that_the_mesh_does_not_divide_changes_nothing(pool):
   """Nine patches, or ten states, over two devices of a ring and over eight."""
   model = TINY.clone(pool=pool)
