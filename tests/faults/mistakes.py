@@ -500,6 +500,7 @@ def _folders() -> Iterator[Mistake]:
     "/dev/full/run": "/dev/full/run cannot be written",
     "x" * 300: "File name too long; give another --workdir",
     "": "--workdir: expected a folder",
+    "gs://bucket/run": "gs://bucket/run is no folder; mount it, and give the path it has",
   }.items():
     yield Mistake(f"workdir {workdir[:20]!r}", ["run", "exp.py", "--workdir", workdir], (told,))
   yield Mistake(
