@@ -190,6 +190,7 @@ def test_bfloat16_is_close_to_float32():
     ({"dropout": 1.5}, "dropout=1.5 is a probability"),
     ({"heads": 16, "positions": "rotary"}, "is odd"),
     ({"windows": (None, 2, 3), "layers": "scan"}, "choose a multiple of 3"),
+    ({"windows": (None, 0)}, "each must be at least 1"),
     ({"max_length": 8}, "16 tokens is longer than the model's max_length=8"),
   ],
 )

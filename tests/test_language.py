@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.mesh import Sharding
 from research.models import GPT
 from research.nn.cross_entropy import cross_entropy
 from research.nn.platform import compiling_for
 from research.objectives import NextToken
+from research.sharding import use
 
 B, L, D, V = 2, 11, 8, 30
 
@@ -59,6 +61,21 @@ def test_the_chunked_loss_is_the_dense_one(monkeypatch, target, pieces, smoothin
   np.testing.assert_array_equal(entropy.correct_BL, (X @ TABLE.T).argmax(-1) == TARGETS)
   for gradient, right in zip(gradients, expected):
     np.testing.assert_allclose(gradient, right, atol=2e-5)
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_a_text_of_any_length_has_its_loss_where_texts_are_split(monkeypatch, pieces):
+  """Eleven tokens divide neither between two devices nor into four pieces for each."""
+  monkeypatch.setattr("research.nn.cross_entropy.LOGITS", B * L * V // pieces)
+
+  def total(x, table):
+    entropy = cross_entropy(x, table, TARGETS, WEIGHTS)
+    return entropy.total, entropy.loss_BL
+
+  sharding = Sharding({"context": 2, "tensor": 2})
+  with use(sharding.layout(sharding.make_mesh(jax.devices()[:4]))):
+    found = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(X, TABLE)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), found, oracle(0.0, 0.0))
 
 
 def batch():

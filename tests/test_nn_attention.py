@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.errors import UserError
 from research.nn import Attention, Dropout, Mask, attend, padding, show
 
 B, L, H, K = 2, 9, 4, 8
@@ -59,6 +60,17 @@ def test_a_query_that_sees_nothing_gets_zeros_and_finite_gradients():
   y, gradients = jax.value_and_grad(lambda q, k, v: attend(q, k, v, mask).sum(), (0, 1, 2))(q, k, v)
   assert y == 0
   assert all((g == 0).all() for g in gradients)
+
+
+def test_heads_that_share_unequally_are_told():
+  q, k = random(B, L, 3, K), random(B, L, 2, K)
+  with pytest.raises(UserError, match="kv_heads=2 does not divide heads=3"):
+    attend(q, k, k)
+
+
+def test_a_window_without_the_token_itself_is_told():
+  with pytest.raises(UserError, match="window=0 would hide a token from itself"):
+    Mask(causal=True, window=0)
 
 
 def test_attention_in_bfloat16_is_close_to_float32():

@@ -70,6 +70,7 @@ def same(found, wanted, tolerance):
     ("BLHK,HKD->BLD", (2, 6, 3, 4), (3, 4, 8), (8,)),
     ("BLD,VD->BLV", (2, 6, 8), (11, 8), None),
     ("BLD,VD->BLV", (2, 6, 12), (4, 12), None),
+    ("BD,DC->BC", (7, 9), (9, 3), None),
   ],
 )
 def test_products_and_their_gradients_are_those_of_einsum(equation, x, w, bias, dtype):
@@ -151,6 +152,30 @@ def test_under_vmap_the_kernels_give_what_they_give_each_by_itself(dtype):
     found = evaluated(jax.vmap(attention), q, k, v)
     each = evaluated(lambda q, k, v: jnp.stack(list(map(attention, q, k, v))), q, k, v)
   same(found, each, 1e-6)
+
+
+@COMPILED
+def test_under_vmap_few_queries_and_few_rows_are_as_each_by_itself():
+  """As trials have it: a token that pools its text, and a layer for one state of each."""
+  q, k, w = random(3, 2, 1, 4, 32), random(3, 2, 37, 4, 32, seed=1), random(3, 128, 64, seed=2)
+
+  def pooled(q, k, w):
+    return contract("BD,DE->BE", attend(q, k, k).reshape(2, 128), w)
+
+  with one_cpu():
+    text = jax.jit(pooled).lower(q[0], k[0], w[0]).as_text()
+    assert "research.FewQueries" in text and "research.Vectors" in text
+    found = jax.jit(jax.vmap(pooled))(q, k, w)
+    each = jnp.stack(list(map(jax.jit(pooled), q, k, w)))
+  same([found], [each], 1e-6)
+
+
+@COMPILED
+def test_few_queries_keep_what_is_not_a_number():
+  q, k = random(2, 1, 4, 32).at[1].set(jnp.nan), random(2, 37, 4, 32, seed=1)
+  with one_cpu():
+    y = np.asarray(attend(q, k, k))
+  assert np.isfinite(y[0]).all() and np.isnan(y[1]).all()
 
 
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}], ids=str)

@@ -166,6 +166,10 @@ def check(model: GPT) -> None:
   positive(model, "vocab_size", "max_length", "width", "depth", "heads")
   if not 0 <= model.dropout < 1:
     raise UserError(f"dropout={model.dropout} is a probability: choose one in [0, 1).")
+  if any(window is not None and window < 1 for window in model.windows):
+    raise UserError(
+      f"windows={model.windows}: each must be at least 1, the token itself, or None for all."
+    )
   if model.key_size is None:
     divides("heads", model.heads, "width", model.width)
   if model.kv_heads is not None:

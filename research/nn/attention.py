@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from research.errors import UserError
 from research.nn import cpu, cpu_attention, gpu_attention, ring_attention
 from research.nn.layers import Dropout, Initializer, RMSNorm, project, project_all
 from research.nn.masks import Mask
@@ -132,7 +133,16 @@ def attend(
   Each of the G key/value heads serves H / G neighbouring query heads. The scale is 1 / sqrt(K)
   where not given. A query that sees nothing gets zeros. Of the kernels, the one for few
   queries takes a bias.
+
+  Raises:
+    UserError: G does not divide H.
   """
+  heads, kv_heads = q_BLHK.shape[2], k_BMGK.shape[2]
+  if heads % kv_heads:
+    raise UserError(
+      f"kv_heads={kv_heads} does not divide heads={heads}; choose one that does, since each serves "
+      "equally many query heads."
+    )
   whole = dropout is None or not dropout.acts()
   if whole and cpu.applies():
     factor = q_BLHK.shape[-1] ** -0.5 if scale is None else scale

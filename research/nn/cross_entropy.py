@@ -9,7 +9,7 @@ from jax import Array
 from research.nn import cpu, cpu_cross_entropy
 from research.nn.matmul import contract
 from research.nn.platform import settle_gradient
-from research.sharding import constrain, gather
+from research.sharding import active, constrain, gather
 
 # Float32 logits beyond this many values are made and forgotten in up to CHUNKS pieces of L.
 LOGITS, CHUNKS = 2**24, 8
@@ -62,6 +62,7 @@ def cross_entropy(
   B, L = targets_BL.shape
   V = table_VD.shape[0]
   pieces = min(CHUNKS, L, -(-B * L * V // LOGITS))
+  parts = 1 if (layout := active()) is None else layout.parts("L")  # of every piece
   # The table's gradient is scattered before the layers' backward pass, not kept whole beside it.
   x_BLD, table_VD = settle_gradient((x_BLD, table_VD))
   # Once, rather than in every piece. The constraint makes the pieces' gradients add up whole on
@@ -84,13 +85,17 @@ def cross_entropy(
     measured = jax.lax.stop_gradient((loss_BL, nats_BL, correct_BL))
     return jnp.sum(loss_BL * weights_BL), measured
 
+  def padded(y):
+    """By tokens without weight."""
+    return jnp.pad(y, [(0, 0), (0, -L % (pieces * parts))] + [(0, 0)] * (y.ndim - 2))
+
+  inputs = jax.tree.map(padded, (x_BLD, targets_BL, weights_BL))
   if pieces == 1:
-    total, measured = piece(words, x_BLD, targets_BL, weights_BL)
-    return CrossEntropy(total, *measured)
+    total, measured = piece(words, *inputs)
+    return CrossEntropy(total, *(y[:, :L] for y in measured))
 
   def split(y):
-    """(B, L, ...) -> (pieces, B, L / pieces, ...), padded; of each device's rows and positions."""
-    y = jnp.pad(y, [(0, 0), (0, -L % pieces)] + [(0, 0)] * (y.ndim - 2))
+    """(B, L, ...) -> (pieces, B, L / pieces, ...), of each device's rows and positions."""
     return jnp.moveaxis(y.reshape(B, -1, pieces, *y.shape[2:]), 2, 0)
 
   def join(y):
@@ -100,8 +105,7 @@ def cross_entropy(
     more, measured = piece(words, *inputs)
     return total + more, measured
 
-  inputs = jax.tree.map(split, (x_BLD, targets_BL, weights_BL))
-  total, measured = jax.lax.scan(step, jnp.zeros(()), inputs)
+  total, measured = jax.lax.scan(step, jnp.zeros(()), jax.tree.map(split, inputs))
   return CrossEntropy(total, *jax.tree.map(join, measured))
 
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from research.errors import UserError
+
 
 @partial(
   jax.tree_util.register_dataclass,
@@ -48,6 +50,12 @@ class Mask:
   memory_positions_BM: Array | None = None
   prefix_B: Array | None = None
   offset: Array | None = None
+
+  def __post_init__(self):
+    if self.window is not None and self.window < 1:
+      raise UserError(
+        f"window={self.window} would hide a token from itself; choose at least 1, or None for all."
+      )
 
   def narrow(self, window: int | None) -> Mask:
     """The same mask, seen through a window."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from research.nn.masks import Mask
+from research.nn.shared_heads import spread
 from research.sharding import Layout
 
 LOWEST = -1e30  # of a score; not -inf, whose differences are not numbers
@@ -26,7 +27,8 @@ def attend(q_BLHK: Array, k_BLGK: Array, v_BLGK: Array, mask: Mask, layout: Layo
   Equal to `attention.attend` on one device; the gradient travels the ring once more.
   """
   B, L = q_BLHK.shape[:2]
-  q_spec, k_spec = layout.spec("BLHK", q_BLHK.shape), layout.spec("BLGK", k_BLGK.shape)
+  k_BLGK, v_BLGK = (spread(q_BLHK, x, layout) for x in (k_BLGK, v_BLGK))
+  of_heads = layout.spec("BLHK", q_BLHK.shape)
   of_ids, of_row = layout.spec("BL", (B, L)), layout.spec("B", (B,))
   axes = of_ids[1]
   mask = dataclasses.replace(
@@ -39,8 +41,8 @@ def attend(q_BLHK: Array, k_BLGK: Array, v_BLGK: Array, mask: Mask, layout: Layo
   ring = jax.shard_map(
     functools.partial(_ring, axes),
     mesh=layout.mesh,
-    in_specs=(q_spec, k_spec, k_spec, specs),
-    out_specs=q_spec,
+    in_specs=(of_heads, of_heads, of_heads, specs),
+    out_specs=of_heads,
     check_vma=False,
   )
   return ring(q_BLHK, k_BLGK, v_BLGK, mask)

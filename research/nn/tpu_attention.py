@@ -9,6 +9,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
 from research.nn.masks import Mask
+from research.nn.shared_heads import spread
 from research.sharding import active
 
 LANES = 128  # a TPU's vector registers are so wide; lengths are cut into whole ones
@@ -33,20 +34,37 @@ def attend(
   if mask.segments_BL is not None:
     of_memory = mask.memory_segments_BM
     segments = (mask.segments_BL, mask.segments_BL if of_memory is None else of_memory)
-  local = functools.partial(_local, mask.causal, mask.window, interpret)
-  layout = active()
-  if layout is None:
-    return local(q_BLHK, k_BMGK, v_BMGK, segments)
-  q_spec, k_spec = layout.spec("BLHK", q_BLHK.shape), layout.spec("BMGK", k_BMGK.shape)
-  ids = segments and (layout.spec("BL", (len(q_BLHK), L)), layout.spec("BM", (len(k_BMGK), M)))
-  split = jax.shard_map(
-    local,
-    mesh=layout.mesh,
-    in_specs=(q_spec, k_spec, k_spec, ids),
-    out_specs=q_spec,
-    check_vma=False,
-  )
-  return split(q_BLHK, k_BMGK, v_BMGK, segments)
+  attention, layout = functools.partial(_local, mask.causal, mask.window, interpret), active()
+  if layout is not None:
+    q_spec = layout.spec("BLHK", q_BLHK.shape)
+    parts = layout.shards((q_spec[1],))
+    # The kernel counts positions from the first query that it has, and takes whole vectors.
+    if parts > 1 and (mask.causal or mask.window is not None or L // parts % LANES):
+      return None
+    k_BMGK, v_BMGK = (spread(q_BLHK, x, layout) for x in (k_BMGK, v_BMGK))
+    k_spec = layout.spec("B.HK", k_BMGK.shape)
+    ids = segments and (layout.spec("BL", (len(q_BLHK), L)), layout.spec("B.", (len(k_BMGK), M)))
+    attention = jax.shard_map(
+      attention,
+      mesh=layout.mesh,
+      in_specs=(q_spec, k_spec, k_spec, ids),
+      out_specs=q_spec,
+      check_vma=False,
+    )
+  y_BLHK = attention(q_BLHK, k_BMGK, v_BMGK, segments)
+  if segments is None:
+    return y_BLHK
+  return jnp.where(_seeing(mask, L, M)[:, :, None, None], y_BLHK, 0)
+
+
+def _seeing(mask: Mask, L: int, M: int) -> Array:
+  """Bool, (B, L): which queries see anything; the kernel gives the others a mean of everything.
+
+  Padding is a segment like any other to the kernel. In a text to itself all else sees itself.
+  """
+  if mask.memory_segments_BM is None:
+    return mask.segments_BL > 0
+  return jnp.any(mask.dense(L, M), axis=-1)[:, 0]
 
 
 def _local(causal, window, interpret, q_BLHK, k_BMGK, v_BMGK, segments):
@@ -57,10 +75,9 @@ def _local(causal, window, interpret, q_BLHK, k_BMGK, v_BMGK, segments):
   q_BHLK, k_BGMK, v_BGMK = (jnp.swapaxes(x, 1, 2) for x in (q_BLHK * K**-0.5, k_BMGK, v_BMGK))
   if segments is None:
     y_BHLK = jax.vmap(kernel)(q_BHLK, k_BGMK, v_BGMK)
-    return jnp.swapaxes(y_BHLK, 1, 2)
-  y_BHLK = jax.vmap(kernel)(q_BHLK, k_BGMK, v_BGMK, splash.SegmentIds(*segments))
-  # Padding is a segment of its own to the kernel; to us it sees nothing.
-  return jnp.where(segments[0][:, :, None, None] > 0, jnp.swapaxes(y_BHLK, 1, 2), 0)
+  else:
+    y_BHLK = jax.vmap(kernel)(q_BHLK, k_BGMK, v_BGMK, splash.SegmentIds(*segments))
+  return jnp.swapaxes(y_BHLK, 1, 2)
 
 
 def _kernel(causal: bool, window: int | None, interpret: bool, heads: int, L: int, M: int):

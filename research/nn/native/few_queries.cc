@@ -31,7 +31,7 @@ void look(const Cached& s, const Value* q, const Value* k, const Value* v, const
     for (long c = 0; c < s.K; c += kLanes)
       sum = _mm512_fmadd_ps(Type::load(q + c), Type::load(k + m * stride + c), sum);
     scores[m] = _mm512_reduce_add_ps(sum) * s.scale + added[m] * kLog2E;
-    largest = std::max(largest, scores[m]);
+    largest = std::max(scores[m], largest);  // in this order it may be NaN
   }
   std::fill(scores + s.M, scores + padded, kHidden);
   const bool any = largest != kHidden;

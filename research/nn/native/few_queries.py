@@ -29,7 +29,8 @@ def few_queries(
     scale: of the scores.
     added_BHLM: float32, of one row and head or of all; -inf hides.
   """
-  call = jax.ffi.ffi_call(target("FewQueries"), jax.ShapeDtypeStruct(q_BLHK.shape, q_BLHK.dtype))
+  like = jax.ShapeDtypeStruct(q_BLHK.shape, q_BLHK.dtype)
+  call = jax.ffi.ffi_call(target("FewQueries"), like, vmap_method="sequential")
   return call(q_BLHK, k_BMGK, v_BMGK, added_BHLM, scale=np.float32(scale))
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import jax
 
+from research.disk import sync
+
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC")
 NEEDED = {"avx512f", "avx512bw", "avx512dq", "avx512_bf16"}
@@ -101,6 +103,7 @@ def _compile(compiler: str, sources: list[Path], final: Path) -> None:
       each.result()
     objects = [f"{folder}/{source.stem}.o" for source in sources]
     _call([compiler, "-shared", *objects, "-o", str(made)])
+    sync(made)
     made.replace(final)  # whole or not at all, whoever else compiles it now
 
 

@@ -23,4 +23,5 @@ def fits(x_MK: Array, w: Array, transposed: bool) -> bool:
 def vectors(x_MK: Array, w: Array, *, transposed: bool) -> Array:
   """(M, K) times (K, N), or (N, K) where `transposed`: (M, N) float32. It has no gradient."""
   result = jax.ShapeDtypeStruct((x_MK.shape[0], w.shape[0 if transposed else 1]), jnp.float32)
-  return jax.ffi.ffi_call(target("Vectors"), result)(x_MK, w, transposed=transposed)
+  call = jax.ffi.ffi_call(target("Vectors"), result, vmap_method="sequential")
+  return call(x_MK, w, transposed=transposed)
