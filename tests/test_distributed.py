@@ -192,7 +192,9 @@ def two(folder):
   return printed
 
 
-@pytest.mark.parametrize("name", ["data", "fsdp", pytest.param("tensor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  "name", ["data", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fsdp", "tensor"))]
+)
 def test_two_processes_give_the_very_bits_of_one_with_two_devices(folder, two, name, tmp_path):
   mesh = {"data": (), "fsdp": ("name=fsdp", "data_size=1", "fsdp=2")}
   mesh["tensor"] = ("name=tensor", "data_size=1", "tensor=2")

@@ -26,6 +26,7 @@ def test_bad_batches_cost_their_steps_and_nothing_else(tmp_path):
   all_held(numerics.results([numerics.Single("spike", "gradient", "bfloat16")], tmp_path))
 
 
+@pytest.mark.slow
 def test_so_many_in_a_row_end_a_run_though_it_was_stopped_between_them(tmp_path):
   all_held(numerics.results([in_a_row.Ends("inf", "loss", "float32", stopped=9)], tmp_path))
 

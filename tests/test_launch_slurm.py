@@ -96,6 +96,7 @@ def test_a_job_that_slurm_ends_is_started_again_as_slurm_decides(
   assert (tmp_path / "0-saved").exists() and (tmp_path / "1-saved").exists()
 
 
+@pytest.mark.slow
 def test_each_run_of_a_sweep_ends_in_its_own_way(cluster, tmp_path):
   once = f"[ -e {tmp_path}/$SLURM_ARRAY_TASK_ID-$SLURM_PROCID ] && exit 0; "
   once += f"touch {tmp_path}/$SLURM_ARRAY_TASK_ID-$SLURM_PROCID; sleep 1; exit 42"

@@ -190,6 +190,7 @@ def test_a_head_for_a_task_sends_what_its_body_computes_in():
   assert traffic.of(models.Classifier(body, labels=2), {}, ()).width == 2
 
 
+@pytest.mark.slow
 def test_microbatches_keep_less_and_send_more():
   one, four = (trace(experiment(*SMALL, *w), 4) for w in ([], ["microbatches=4"]))
   kept = [sum(buffer.bytes for buffer in made.kept["save_qkv"]) for made in (one, four)]
@@ -234,6 +235,7 @@ def test_what_a_search_prints_can_be_pasted():
     assert pasted.model.remat == candidate.remat
 
 
+@pytest.mark.slow
 def test_a_search_estimates_what_a_trace_of_the_candidate_says():
   machine = topology.parse("v5e:4x4")
   made = experiment(*SMALL)

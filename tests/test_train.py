@@ -161,6 +161,7 @@ def test_scanned_layers_train_as_looped_ones(tiny, tmp_path):
   assert sorted(loop) == sorted(scan)
 
 
+@pytest.mark.slow
 def test_a_run_started_looped_goes_on_scanned(tiny, tmp_path):
   loop = override(tiny, {"model.layers": "loop", "steps": 4})
   run(loop, tmp_path)
