@@ -95,7 +95,7 @@ class SideBySide:
     def update(state, batch, words, numbers):
       made = trials.with_numbers(first, numbers)
       transformation = made.optimizer.build(first.steps)
-      return train_step(made, transformation, state, batch, jax.random.wrap_key_data(words))
+      return train_step(made, transformation, state, batch, words)
 
     def step(state, batches):
       batch, axis = batches[0], None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from research import feed, gradient, metrics, optim, sharding
+from research import feed, gradient, metrics, optim, sharding, trials
 from research.errors import UserError
 from research.experiment import Experiment
 from research.guard import Statistics
@@ -51,6 +51,52 @@ class TrainState:
     return self.params if self.average is None else self.average
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+  """(TrainState, batch) -> (TrainState, Metrics); the state is donated.
+
+  A seed, the height of the learning rate and the weight decay are not compiled with it but given to
+  it: what differs in these alone is compiled once.
+
+  Attributes:
+    jitted: the program, which takes what is `given` beside the two.
+    words: of the seed (`seed_words`).
+    numbers: of the optimizer (`optim.given`).
+    place: where they lie: on every device.
+  """
+
+  jitted: Any
+  words: np.ndarray
+  numbers: Mapping[str, np.float32]
+  place: jax.sharding.NamedSharding
+
+  def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, metrics.Metrics]:
+    return self.jitted(state, batch, *self.given)
+
+  def lower(self, state: Any, batch: Any) -> jax.stages.Lowered:
+    """For these shapes; what is compiled of it takes what is `given` as well."""
+    return self.jitted.lower(state, batch, *self._shapes)
+
+  def trace(self, state: Any, batch: Any) -> jax.stages.Traced:
+    """For these shapes."""
+    return self.jitted.trace(state, batch, *self._shapes)
+
+  @functools.cached_property
+  def given(self) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """On the devices, once."""
+    return jax.tree.map(
+      lambda x: jax.make_array_from_callback(x.shape, self.place, lambda index: x[index]),
+      (self.words, {path: np.asarray(x) for path, x in self.numbers.items()}),
+    )
+
+  @property
+  def _shapes(self) -> Any:
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.place),
+      (self.words, dict(self.numbers)),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
   """An experiment on a mesh, ready to compile.
@@ -60,7 +106,7 @@ class Program:
     abstract: the state's shapes, dtypes and shardings; no array stands behind it.
     init: () -> TrainState, placed as `abstract` says; of another seed see `seeded`.
     begin: params -> TrainState before the first update; the params are donated.
-    step: (TrainState, batch) -> (TrainState, Metrics); the state is donated.
+    step: (TrainState, batch) -> (TrainState, Metrics); the state is donated; see `Step`.
     measures: by name of an evaluation in batches, (params, batch) -> Metrics.
     plain: the parameters of a state -> those that the model knows; without adapters the same.
     place: a batch -> arrays on the mesh; see `feed.place`.
@@ -70,14 +116,16 @@ class Program:
   abstract: TrainState
   init: Callable[[], TrainState]
   begin: Callable[[Any], TrainState]
-  step: Callable[[TrainState, Any], tuple[TrainState, metrics.Metrics]]
+  step: Step
   measures: dict[str, Callable[[Any, Any], metrics.Metrics]]
   plain: Callable[[Any], Any]
   place: Callable[..., Any]
 
   def seeded(self, seed: int) -> Program:
-    """The same program with the initial values of another seed; nothing is compiled again."""
-    return dataclasses.replace(self, init=functools.partial(self.init.func, seed_words(seed)))
+    """The same program with another seed; nothing is compiled again."""
+    words = seed_words(seed)
+    init = functools.partial(self.init.func, words)
+    return dataclasses.replace(self, init=init, step=dataclasses.replace(self.step, words=words))
 
 
 def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Program:
@@ -135,6 +183,12 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
 
     return inside
 
+  numbers = {f"optimizer.{path}": x for path, x in optim.given(experiment.optimizer).items()}
+
+  def step(state, batch, words, numbers):
+    made = trials.with_numbers(experiment, numbers)
+    return train_step(made, made.optimizer.build(experiment.steps), state, batch, words)
+
   # Made here, not at module level: a jitted function outlives a run, and its shardings with it.
   jit = functools.partial(jax.jit, compiler_options=platform.compiler_options() or None)
   return Program(
@@ -142,11 +196,16 @@ def build(experiment: Experiment, mesh: jax.sharding.Mesh, batch: Any) -> Progra
     abstract=abstract,
     init=functools.partial(jax.jit(traced(init), out_shardings=placed), words),
     begin=jax.jit(traced(begin), out_shardings=placed, donate_argnums=0),
-    step=jit(
-      traced(functools.partial(train_step, experiment, transformation)),
-      in_shardings=(placed, batch_placed),
-      out_shardings=(placed, layout.replicated),
-      donate_argnums=0,
+    step=Step(
+      jit(
+        traced(step),
+        in_shardings=(placed, batch_placed, layout.replicated, layout.replicated),
+        out_shardings=(placed, layout.replicated),
+        donate_argnums=0,
+      ),
+      words,
+      numbers,
+      layout.replicated,
     ),
     measures={
       name: jit(traced(item.measure(experiment.model)), out_shardings=layout.replicated)
@@ -168,14 +227,14 @@ def train_step(
   transformation: optax.GradientTransformation,
   state: TrainState,
   batch: dict[str, jax.Array],
-  key: jax.Array | None = None,
+  words: jax.Array,
 ) -> tuple[TrainState, metrics.Metrics]:
   """One update: the gradient of the batch's mean loss, however many microbatches it comes in.
 
-  Where the experiment's guard says so, nothing changes but the step, and "skipped" is 1. `key` is
-  that of the seed; None for the experiment's own.
+  Where the experiment's guard says so, nothing changes but the step, and "skipped" is 1. `words`
+  are those of the seed (`seed_words`).
   """
-  key = gradient.randomness(experiment, state.step, key)
+  key = gradient.randomness(experiment, state.step, jax.random.wrap_key_data(words))
   grads, measured = gradient.of(experiment, state.params, batch, key)
   groups = gradient.groups(experiment)
   weight = measured["loss"].weight

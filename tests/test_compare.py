@@ -32,11 +32,17 @@ def test_a_wider_model_tells_its_fields_parameters_bytes_and_costs(capsys):
   assert "another one" in told or "arranged otherwise" in told
 
 
-def test_only_constants_differ_where_only_a_rate_does(capsys):
+def test_another_rate_is_no_other_program(capsys):
   code, told = compared(capsys, FILE, f"{FILE} rate=0.02")
   assert code == 1
   assert "optimizer.learning_rate 0.01 0.02" in told
-  assert "Training step (StableHLO): the same but for constants: 0.01 -> 0.02 They differ." in told
+  assert "Training step (StableHLO): the same, to the letter They differ." in told
+
+
+def test_only_constants_differ_where_only_an_exponent_does(capsys):
+  code, told = compared(capsys, FILE, f"{FILE} optimizer.b1=0.75")
+  assert code == 1
+  assert "Training step (StableHLO): the same but for constants: 0.1 -> 0.25, 0.9 -> 0.75" in told
 
 
 def test_arrays_that_lie_elsewhere_are_told_with_the_mesh(capsys):

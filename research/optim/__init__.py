@@ -6,6 +6,7 @@ schedules    the learning rate of every update: Constant, Linear, Cosine, Invers
 optimizers   AdamW, Adafactor, Lion, Muon, SGD; all take a learning rate, a decay, a clip, groups
 groups       Groups: which parameters decay, are frozen, or learn at another rate, by their paths;
              all_but, layerwise
+given        what a program is told of its optimizer when it runs
 descent      what all optimizers share: clip, decay, learning rates, freezing
 muon         orthogonalized momentum, layer by layer
 adafactor    factored second moments, layer by layer
@@ -13,6 +14,7 @@ average      the moving average of parameters that evaluations may use
 """
 
 from research.optim.average import average
+from research.optim.given import given
 from research.optim.groups import USUAL, Groups, all_but, layerwise, merge
 from research.optim.optimizers import SGD, Adafactor, AdamW, Lion, Muon, describe
 from research.optim.schedules import (
@@ -42,6 +44,7 @@ __all__ = [
   "all_but",
   "average",
   "describe",
+  "given",
   "layerwise",
   "learning_rate",
   "merge",

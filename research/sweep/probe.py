@@ -90,7 +90,9 @@ def measured(experiment: Experiment) -> Cost:
   seconds = []
   for _ in range(STEPS + 1):  # the first one warms caches
     begun = time.perf_counter()
-    state, told = step(state, program.place(next(batches), experiment.batch_size))
+    state, told = step(
+      state, program.place(next(batches), experiment.batch_size), *program.step.given
+    )
     jax.block_until_ready((state, told))
     seconds.append(time.perf_counter() - begun)
   step_seconds = sorted(seconds[1:])[STEPS // 2]
