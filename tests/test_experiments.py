@@ -67,7 +67,7 @@ def test_no_golden_text_is_left_over():
 
 
 # One of each kind that no other test runs as a whole; the others take turns with the slow ones.
-QUICK = {"clip", "ngram"}
+QUICK = {"clip_temperature", "ngram"}
 
 
 @pytest.mark.parametrize(

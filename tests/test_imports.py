@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Floors from the ground up; a file may import from lower floors, and from its own package.
 FLOORS = [
   {"errors", "memory", "secrets", "disk", "watchdog"},
-  {"cluster", "guard", "init_from", "power_laws", "retention", "statistics"},
+  {"cluster", "forks", "guard", "init_from", "power_laws", "retention", "statistics"},
   {"claims", "distributed", "steps", "array_files"},
   {"sharding", "metrics", "preemption", "fingerprint", "lock", "stacking", "diagnosis"},
   {"mesh"},

@@ -70,6 +70,7 @@ def test_the_data_is_not_opened(tmp_path):
   assert shapes["tokens"].shape == (1024, 64) and str(shapes["segments"].dtype) == "int32"
 
 
+@pytest.mark.slow
 def test_what_a_dataset_says_of_its_examples_is_what_it_gives():
   text = experiment("experiments/ngram.py:smoke").data
   given = text.source("train").take([0], 0)

@@ -223,7 +223,9 @@ class Poisoned:
 
 
 @pytest.mark.parametrize(
-  "poison", [(np.nan, 1), (np.inf, 1), (0, np.inf)], ids=["nan", "inf", "gradient"]
+  "poison",
+  [(np.nan, 1), pytest.param((np.inf, 1), marks=pytest.mark.slow), (0, np.inf)],
+  ids=["nan", "inf", "gradient"],
 )
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_step_that_is_not_finite_changes_nothing(tiny, poison, dtype):
@@ -248,6 +250,7 @@ def test_a_step_that_is_not_finite_changes_nothing(tiny, poison, dtype):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
 
 
+@pytest.mark.slow
 def test_after_a_skipped_step_the_logged_rate_is_the_one_used(tiny):
   sgd = optim.SGD(optim.Cosine(0.1, warmup=3))
   small = dataclasses.replace(override(tiny, {"model.depth": 1}), optimizer=sgd, average=None)

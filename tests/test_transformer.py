@@ -62,7 +62,11 @@ def moved(model):
   return tree.unflatten([x + 0.2 * random.randn(*x.shape).astype(np.float32) for x in leaves])
 
 
-@pytest.fixture(scope="module", params=MODELS)
+ALIKE = "t5"  # but for its MLP, t5_1_1 has what it has
+PARAMS = [pytest.param(n, marks=[pytest.mark.slow] * (n == ALIKE)) for n in MODELS]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def model(request):
   model = MODELS[request.param].clone(layers="loop")
   return model, moved(model)

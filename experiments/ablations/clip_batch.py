@@ -54,7 +54,7 @@ def small(pairs=25_600, peak=2e-3, seeds=3):
 def smoke():
   """The sigmoid in small batches, in seconds."""
   base = clip_objectives.tiny("clip_batch")
-  variants = _variants(base, (4, 8, 16), pairs=16, peak=1e-3)
+  variants = _variants(base, (8, 16, 32), pairs=32, peak=1e-3)
   return next(arms(base, {"sigmoid_small": variants["sigmoid_small"]}, seeds=1))
 
 

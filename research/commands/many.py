@@ -43,6 +43,10 @@ def compare(options) -> int:
 
 
 def sweep(options) -> int:
+  from research import forks
+
+  if options.launcher == "local":
+    forks.context()  # imports what runs need, while this process imports what it needs itself
   if options.trials or options.storage:
     return _search(options)
   from research.sweep import command

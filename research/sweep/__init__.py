@@ -1,7 +1,7 @@
 """Many experiments of one file, each in a process of its own, as many at once as the machine bears.
 
 shares     the machine, cut into equal parts: cores and GPUs
-processes  started, as forks of a server that has computed nothing; stopped; cleared away
+processes  started as forks (`research.forks`); stopped; cleared away
 preloaded  what that server has imported
 worker     what each of them does
 runner     what is started, and started again where it died

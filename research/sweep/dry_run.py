@@ -17,10 +17,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from research import forks
 from research.experiment import BOOKKEEPING, Experiment
 from research.load import Recipe
 from research.log.progress import duration, short
-from research.sweep import probe, processes, row
+from research.sweep import probe, row
 from research.sweep.probe import Cost
 from research.sweep.shares import Share, shares
 
@@ -70,7 +71,7 @@ def kinds(experiments: Sequence[Experiment], workdir: Path) -> list[Kind]:
 
 def measure(recipe: Recipe, names: Sequence[str], parts: Sequence[Share]) -> list[Cost]:
   """The costs of experiments, as many measured at once as there would be runs at once."""
-  context = processes.context()
+  context = forks.context()
   begun: list[multiprocessing.Process] = []
   free: queue.SimpleQueue[Share] = queue.SimpleQueue()
   for part in parts:

@@ -1,9 +1,6 @@
-"""The processes of a sweep: where they come from, and how they are stopped and cleared away.
+"""The processes of a sweep: how they are started as forks, stopped and cleared away.
 
-To import JAX and this library takes some two seconds, more than many small runs. A server imports
-them once and computes nothing; each run is a fork of it, made in a hundredth of a second, and from
-then on a process of its own, that can be killed, run out of memory or crash by itself. It is
-Python's own `forkserver`.
+Each is a process of its own, that can be killed, run out of memory or crash by itself.
 """
 
 from __future__ import annotations
@@ -12,23 +9,19 @@ import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.context
-import multiprocessing.forkserver
 import os
-import platform
 import signal
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from research import memory
+from research import forks
 from research.errors import UserError
 from research.sweep import worker
 from research.sweep.shares import Share
 from research.sweep.worker import Task
 
-PRELOADED = "research.sweep.preloaded"
 TURN = 0.5  # seconds between two looks at what runs
 UNKNOWN = 255  # the exit code where the server was killed, whose forks go on
 
@@ -63,7 +56,7 @@ class Processes:
 
   def __init__(self, parts: Sequence[Share]):
     self.free, self.running = list(parts), []
-    self._context = context()
+    self._context = forks.context()
     self._signals, self._before = [], {}
 
   def __enter__(self) -> Processes:
@@ -119,19 +112,3 @@ class Processes:
     for each in self.running:
       each.stop(self.stopping)
     return found
-
-
-def context() -> multiprocessing.context.BaseContext:
-  """What starts processes; its server runs from now on, until this process ends."""
-  made = multiprocessing.get_context("forkserver")
-  made.set_forkserver_preload([PRELOADED])
-  # The server, and all forks of it, are started as `research run` is: see `memory.restart`.
-  before = os.environ.get(memory.ENVIRONMENT)
-  if before is None and platform.libc_ver()[0] == "glibc":
-    os.environ[memory.ENVIRONMENT] = memory.tunables()
-  try:
-    multiprocessing.forkserver.ensure_running()
-  finally:
-    if before is None:
-      os.environ.pop(memory.ENVIRONMENT, None)
-  return made
