@@ -143,8 +143,8 @@ def on_one_device():
   return updated(Sharding({"data": 1}), 1)
 
 
-# What they split, others split as well: fsdp_tp, "in pieces", and all of test_presets.py.
-SLOW = {"dp", "fsdp", "hsdp", "tp", "context", "pipeline"}
+# What they split, others split as well: "in pieces", and all of test_presets.py.
+SLOW = {"dp", "fsdp", "fsdp_tp", "hsdp", "tp", "context", "pipeline"}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_what_a_loss_of_power_takes_is_not_missed(forks):
 
 
 def test_whatever_is_damaged_the_step_before_is_restored_and_one_line_says_so():
-  all_held(damage.run(10, 0, quietly), tried=10)
+  all_held(damage.run(6, 0, quietly), tried=6)
 
 
 @pytest.mark.slow

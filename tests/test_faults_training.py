@@ -40,6 +40,7 @@ def test_a_run_goes_on_in_a_fresh_process_as_if_nothing_had_happened(tmp_path):
   all_held(resume.results([resume.Case("gpt", [(10, "kill")])], tmp_path))
 
 
+@pytest.mark.slow
 def test_saves_leave_nothing_behind_in_memory_or_on_the_disk():
   outcome = endurance.run(20, 0, quietly)
   # In so short a run pools are still being filled: descriptors and threads cannot be judged.

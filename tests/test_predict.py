@@ -159,6 +159,7 @@ def predictor(run):
   return command.LabelsOf(command.Opened(run))
 
 
+@pytest.mark.slow
 def test_a_run_of_another_kind_is_told(tmp_path, capsys):
   (tmp_path / "a.txt").write_text("".join(f"words {i}\n" for i in range(99)))
   run = tmp_path / "run"

@@ -106,6 +106,7 @@ def test_every_mesh_updates_as_one_device(name, on_one_device):
   same(ours, on_one_device[kind])
 
 
+@pytest.mark.slow
 def test_microbatches_on_a_mesh_update_as_one_device(on_one_device):
   cut = dataclasses.replace(experiment(PRESETS["hsdp"]), microbatches=2)
   same(updated(cut, 8), on_one_device["gpt2"])

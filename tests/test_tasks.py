@@ -53,7 +53,9 @@ def measured(name, batch, seed=1):
   return jax.jit(nn.apply(objective, model))(nn.meta.unbox(params), batch)
 
 
-@pytest.mark.parametrize("name", ["scores", "mean", "tags", "span", "decoder"])
+@pytest.mark.parametrize(
+  "name", ["scores", "mean", "tags", "span", pytest.param("decoder", marks=pytest.mark.slow)]
+)
 def test_padding_changes_nothing(name):
   batch = rows(4)
   more = {k: np.pad(x, [(0, 3)] + [(0, 0)] * (x.ndim - 1)) for k, x in batch.items()}
