@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from research.guard import Statistics
 from research.nn import platform
 from research.placements import is_box, letters, placements
 from research.stacking import spell
+from research.step import Step
 
 
 @jax.tree_util.register_dataclass
@@ -49,52 +50,6 @@ class TrainState:
   def best_params(self) -> Any:
     """What evaluations and samples use: the average where one is kept."""
     return self.params if self.average is None else self.average
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-  """(TrainState, batch) -> (TrainState, Metrics); the state is donated.
-
-  A seed, the height of the learning rate and the weight decay are not compiled with it but given to
-  it: what differs in these alone is compiled once.
-
-  Attributes:
-    jitted: the program, which takes what is `given` beside the two.
-    words: of the seed (`seed_words`).
-    numbers: of the optimizer (`optim.given`).
-    place: where they lie: on every device.
-  """
-
-  jitted: Any
-  words: np.ndarray
-  numbers: Mapping[str, np.float32]
-  place: jax.sharding.NamedSharding
-
-  def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, metrics.Metrics]:
-    return self.jitted(state, batch, *self.given)
-
-  def lower(self, state: Any, batch: Any) -> jax.stages.Lowered:
-    """For these shapes; what is compiled of it takes what is `given` as well."""
-    return self.jitted.lower(state, batch, *self._shapes)
-
-  def trace(self, state: Any, batch: Any) -> jax.stages.Traced:
-    """For these shapes."""
-    return self.jitted.trace(state, batch, *self._shapes)
-
-  @functools.cached_property
-  def given(self) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """On the devices, once."""
-    return jax.tree.map(
-      lambda x: jax.make_array_from_callback(x.shape, self.place, lambda index: x[index]),
-      (self.words, {path: np.asarray(x) for path, x in self.numbers.items()}),
-    )
-
-  @property
-  def _shapes(self) -> Any:
-    return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.place),
-      (self.words, dict(self.numbers)),
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ FLOORS = [
   {"arms", "entry", "search", "trials", "checkpoint", "log", "generate", "skipped"},
   {"evaluate", "scores", "rouge", "answers", "screen", "in_context"},
   {"bag_of_words", "matching", "flops", "fit", "microbatches", "warm_start"},
-  {"placements", "text_probe", "gradient"},
+  {"placements", "text_probe", "gradient", "step"},
   {"update", "looks"},
   {"health", "fitting"},
   {"run", "side_by_side"},

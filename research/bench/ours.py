@@ -57,13 +57,19 @@ def rows(size: Size, length: int, batch_size: int) -> pipeline.Batch:
   }
 
 
-def training(size: Size, dtype: str) -> None:
-  """Whole updates, on the same batch of one document a row."""
+def trained(size: Size, dtype: str) -> tuple[Experiment, update.Program, pipeline.Batch]:
+  """What is trained, its program, and a batch for it."""
   length, batch_size = TRAIN[size.name]
   made = experiment(size, length, batch_size, dtype)
   batch = rows(size, length, batch_size)
   shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
   program = update.build(made, made.sharding.make_mesh(), shapes)
+  return made, program, batch
+
+
+def training(size: Size, dtype: str) -> None:
+  """Whole updates, on the same batch of one document a row."""
+  made, program, batch = trained(size, dtype)
   state = program.init()
 
   def run():
@@ -71,7 +77,7 @@ def training(size: Size, dtype: str) -> None:
     state, measured = program.step(state, program.place(batch))
     jax.block_until_ready((state, measured))
 
-  serve(run, count=batch_size * length, flops=flops.of_training(made, shapes), **facts())
+  serve(run, count=batch["tokens"].size, flops=flops.of_training(made, batch), **facts())
 
 
 def decoding(size: Size, dtype: str, texts: int) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import memory, update
-from research.bench.ours import experiment, rows
-from research.bench.sizes import SIZES, TRAIN
+from research import memory
+from research.bench.ours import trained
+from research.bench.sizes import SIZES
 from research.checkpoint import Checkpoints
 from research.fingerprint import fingerprints
 from research.retention import Keep
@@ -37,11 +37,7 @@ def run(options: argparse.Namespace) -> int:
   """
   memory.keep()
   size = SIZES[options.size]
-  length, batch_size = TRAIN[size.name]
-  made = experiment(size, length, batch_size, "float32")
-  batch = rows(size, length, batch_size)
-  shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
-  program = update.build(made, made.sharding.make_mesh(), shapes)
+  _, program, batch = trained(size, "float32")
   state = program.init()
   placed = program.place(batch)
   flat = unstack(state)

@@ -3,7 +3,7 @@
 A sweep is compared with the sum of what its runs would do by themselves: their steps, and one
 compilation each. What is more is the starting of processes, of the runner and of the backend, the
 opening of folders, evaluations and saves, and the cores that idle at the end; what is less are the
-compilations, for rates are given to one program (`update.Step`).
+compilations, for rates are given to one program (`research.step`).
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from research import memory, update
-from research.bench.ours import experiment, rows
-from research.bench.sizes import SIZES, TRAIN
+from research import memory
+from research.bench.ours import trained
+from research.bench.sizes import SIZES
 from research.health import Health, Told
 from research.health.watch import OFTEN
 
@@ -30,11 +30,7 @@ def run(options: argparse.Namespace) -> int:
   """Measures on GPT-2 of `options.size` with AdamW, in `options.rounds` rounds; prints a table."""
   memory.keep()
   size = SIZES[options.size]
-  length, batch_size = TRAIN[size.name]
-  made = experiment(size, length, batch_size, "float32")
-  batch = rows(size, length, batch_size)
-  shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
-  program = update.build(made, made.sharding.make_mesh(), shapes)
+  made, program, batch = trained(size, "float32")
   placed, state = program.place(batch), program.init()
   seen = 0  # steps, by the watch
 
