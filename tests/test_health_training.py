@@ -11,6 +11,7 @@ import pytest
 import small_experiment
 
 from research import health, lora, models, objectives, optim, update
+from research.errors import RunError
 from research.guard import Guard
 from research.health import rules
 from research.health.probe import Movement, Units
@@ -216,6 +217,13 @@ def test_what_was_said_before_a_run_was_resumed_is_not_said_again(tmp_path):
   told.once(31, "unigrams", "no context")
   assert again == ["step 31  no context"]
   assert [line["step"] for line in health.read(tmp_path)] == [10, 31]
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(tmp_path):
+  told = health.Told(tmp_path, lambda line: None, 0)
+  (tmp_path / "health.jsonl").symlink_to("/dev/full")
+  with pytest.raises(RunError, match=r"health\.jsonl cannot be written: No space .*make room"):
+    told.say(10, "spike", "a spike")
 
 
 def test_a_line_whose_text_names_its_step_is_written_once_by_a_run_that_was_killed(tmp_path):

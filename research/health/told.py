@@ -22,11 +22,15 @@ class Told:
   def __init__(self, workdir: Path, note: Callable[[str], None], start: int):
     """Opens the file; lines that have a step after `start` are dropped, as it is gone over again.
 
-    Those whose text names the step stay, and each stands for its repetition.
+    Those whose text names the step stay, and each stands for its repetition. Here and later, a
+    disk that takes no more is a `RunError`.
     """
     self._path, self._note = Path(workdir) / FILE, note
     self._writes = distributed.first()
-    kept = lines.keep(self._path, start) if self._writes and self._path.exists() else []
+    kept = []
+    if self._writes and self._path.exists():
+      with lines.written(self._path):
+        kept = lines.keep(self._path, start)
     self._kinds = {str(line.get("kind")) for line in kept}
     self._again = Counter(str(line.get("text")) for line in kept if "step" not in line)
 
@@ -48,7 +52,7 @@ class Told:
       return
     if self._writes:
       where = {} if step is None else {"step": step}
-      with lines.append(self._path) as file:
+      with lines.written(self._path), lines.append(self._path) as file:
         file.write(lines.encode({**where, "kind": kind, "text": text}))
 
 

@@ -8,7 +8,8 @@ bfloat16   a product of bfloat16 with a bfloat16 result is computed in float32, 
            instructions, twice as fast as float32. `contract` asks so, forward and backward.
 layout     that kernel takes its first operand row by row only, see `transpose`.
 matrices   XLA knows nothing of Intel's matrix instructions: `native/products.cc`.
-fences     without one after each residual, fusions repeat the whole network's sums in each layer.
+fences     without one after each residual, fusions repeat the whole network's sums in each layer,
+           and without those of `rotary.py` its sines.
 attention  `cpu_attention.py`, and `native/attention.cc` where there is a compiler.
 activation `native/activations.cc`: XLA takes four times as long as the memory does.
 loss       `cpu_cross_entropy.py`: the gradients along with the loss.

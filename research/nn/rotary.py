@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from research.nn.platform import fence
+
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
@@ -96,7 +98,8 @@ def rotate(
   """
   frequencies, magnitude = _frequencies(x_BLHK.shape[-1] // 2, base, scaling)
   angles_BL1K = positions_BL[:, :, None, None] * frequencies
-  cosine, sine = jnp.cos(angles_BL1K) * magnitude, jnp.sin(angles_BL1K) * magnitude
+  # Without fences fusions make them again: for either half, in every layer, forward and backward.
+  cosine, sine = (fence(turn(angles_BL1K) * magnitude) for turn in (jnp.cos, jnp.sin))
   # Cut and joined in the narrow dtype, computed in the wide one: half the memory on the way.
   first, second = (half.astype(jnp.float32) for half in jnp.split(x_BLHK, 2, axis=-1))
   rotated = [first * cosine - second * sine, second * cosine + first * sine]
