@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 
@@ -21,7 +22,8 @@ def replace(path: Path, contents: str | bytes) -> None:
   Raises:
     OSError: what the disk refused; nothing has changed then.
   """
-  temporary = path.with_name(f".{path.name}.new")
+  # Others on a shared disk may be writing the same file.
+  temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.new")
   if isinstance(contents, str):
     contents = contents.encode("utf-8", "backslashreplace")
   try:

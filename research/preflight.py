@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from research import log, looks
 from research.errors import RunError, UserError, nearest, reason, shown
 from research.experiment import Experiment
 from research.overrides import check_field, fields
@@ -44,6 +45,11 @@ def parts(experiment: Experiment) -> None:
     if not isinstance(named, Mapping):
       raise UserError(f"{field}={shown(named)} must be a dict, as {{'name': {wanted}}}.")
     for name, part in named.items():
+      if field == "evals" and name in (*log.OWN, looks.SAMPLES):
+        raise UserError(
+          f"evals.{name}: {name!r} is what the log calls lines of its own; give the evaluation "
+          f"another name, such as '{name}_set'."
+        )
       method = next((method for method in methods if hasattr(part, method)), methods[0])
       _kind(f"{field}.{name}", part, method, wanted)
   for path, value in _counts(experiment):

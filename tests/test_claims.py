@@ -115,6 +115,16 @@ def test_an_effect_as_the_papers_can_be_excluded():
   assert dataclasses.replace(claim, unit="BLEU").judge(noisy(arms, 1)).outcome == INCONCLUSIVE
 
 
+def test_what_is_surely_better_by_too_little_is_not_reproduced():
+  little = noisy({"pre": 1.0, "post": 1.1}, 1)
+  assert PRE.judge(little).outcome == REPRODUCED
+  assert dataclasses.replace(PRE, least=0.3).judge(little).outcome == NOT_REPRODUCED
+  # Less than in the paper, whose scale is another, is borne out all the same.
+  assert dataclasses.replace(PRE, numbers=(1.0, 1.5)).judge(little).outcome == REPRODUCED
+  exact = results({"pre": [1.0] * 3, "post": [1.1] * 3})
+  assert dataclasses.replace(PRE, least=0.3).judge(exact).outcome == NOT_REPRODUCED
+
+
 def test_arms_without_noise_are_told_apart():
   verdict = PRE.judge(results({"pre": [1.0] * 3, "post": [1.1] * 3}))
   assert verdict.outcome == REPRODUCED and "no noise" in verdict.reason

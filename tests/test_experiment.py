@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from research import Eval, Experiment, UserError, data, models, objectives, optim
+from research import Eval, Experiment, UserError, data, models, objectives, optim, preflight
 from research.overrides import override
 
 
@@ -40,6 +40,13 @@ def test_an_experiment_opens_nothing():
 def test_an_override_changes_one_line_of_the_description(path, value):
   before, after = tiny().describe(), override(tiny(), {path: value}).describe()
   assert {k for k in after if before.get(k) != after[k]} == {path}
+
+
+@pytest.mark.parametrize("name", ["train", "baseline", "model", "timing", "samples"])
+def test_an_evaluation_is_not_called_what_the_log_calls_its_own_lines(name):
+  experiment = tiny(evals={name: Eval(objectives.NextToken())})
+  with pytest.raises(UserError, match=f"evals.{name}: .* another name, such as '{name}_set'"):
+    preflight.parts(experiment)
 
 
 def test_an_override_leaves_the_original_alone():

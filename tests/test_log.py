@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -224,6 +225,21 @@ def test_a_disk_that_is_full_when_lines_are_dropped_is_told(tmp_path, monkeypatc
   ):
     monkeypatch.setattr(disk, "replace", refuse)
     journal.back(0)
+
+
+def test_two_processes_write_one_file_each_in_its_turn(tmp_path, monkeypatch):
+  sync, pid = disk.sync, os.getpid()
+
+  def another_comes_between(path):
+    monkeypatch.setattr(disk, "sync", sync)
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    disk.replace(tmp_path / "file", "theirs")
+    sync(path)
+
+  monkeypatch.setattr(disk, "sync", another_comes_between)
+  disk.replace(tmp_path / "file", "ours")
+  assert [path.name for path in tmp_path.iterdir()] == ["file"]
+  assert (tmp_path / "file").read_text() == "ours"
 
 
 def test_a_run_that_fails_on_a_full_disk_keeps_its_own_error(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import json
 import math
 import re
 import shutil
@@ -117,6 +118,35 @@ def test_one_run_is_what_it_was(runs):
   one = runs / "tiny" / "wide" / "seed_0"
   assert "finished" in written(one)
   assert not (one / "runs.csv").exists()
+
+
+def test_a_run_on_its_way_stands_beside_none_that_has_ended(tmp_path):
+  runs = ablation(tmp_path / "sweep", {"narrow": 1.4, "wide": 1.0})
+  path = runs / "tiny/wide/seed_2/metrics.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  early = [line for line in lines if line.get("step", 0) <= 10]
+  path.write_text("".join(json.dumps(line) + "\n" for line in early))
+  text = written(runs)
+  assert "1 unfinished" in text and "<td>2 of 3</td>" in text
+  assert "<b>wide</b> has the best heldout.nats: " in text and "over 2 seeds" in text
+  assert "Within the noise" not in text
+  rows = list(csv.DictReader(io.StringIO((runs / "runs.csv").read_text())))
+  assert [row["step"] for row in rows if row["seed"] == "2"].count("10") == 1
+
+
+def test_where_none_has_ended_all_are_shown(tmp_path):
+  runs = ablation(tmp_path / "sweep", {"narrow": 1.4, "wide": 1.0})
+  for path in runs.glob("*/*/*/metrics.jsonl"):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(x) + "\n" for x in lines if x.get("step", 0) <= 30))
+  assert "<b>wide</b> has the best heldout.nats" in written(runs)
+
+
+def test_a_run_that_failed_before_it_began_is_counted_and_hides_no_other(runs):
+  folder = runs / "tiny/wide/seed_0"
+  for name in ("metrics.jsonl", "experiment.json"):
+    (folder / name).unlink()
+  assert "5 runs · 2 arms" in (text := written(runs)) and "1 more failed before" in text
 
 
 def test_runs_from_several_folders(runs, tmp_path):

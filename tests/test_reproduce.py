@@ -1,6 +1,8 @@
 """What a file claims is judged by the runs that are there; what is missing is run, or said."""
 
 import contextlib
+import dataclasses
+import errno
 import io
 import json
 import re
@@ -10,7 +12,7 @@ import made_runs
 import numpy as np
 import pytest
 
-from research import cli, entry, load
+from research import cli, disk, entry, load
 from research.errors import UserError
 from research.reproduce import declared, outcomes
 
@@ -166,6 +168,51 @@ def test_what_cannot_be_judged_is_said_before_anything_runs(tmp_path):
     declared.needed(declared.claims(other), other.experiments())
   with pytest.raises(UserError, match="declares no claims"):
     declared.claims(load.recipe("tests/tiny_experiment.py", ["text=x"]))
+
+
+@pytest.mark.parametrize(
+  ("change", "told"),
+  [
+    ({"seed": 5}, "wide/seed_0 has seed=5: runs of one seed .* leave seed=... out"),
+    ({"name": "other/wide/seed_0", "steps": 3}, "of one arm and seed, so that a claim cannot"),
+  ],
+)
+def test_no_run_stands_for_several(tmp_path, change, told):
+  recipe = load.recipe(str(written(tmp_path)))
+  experiments = recipe.experiments()
+  wrong = dataclasses.replace(experiments[0], **change)
+  others = experiments if "name" in change else experiments[1:]
+  with pytest.raises(UserError, match=told):
+    declared.needed(declared.claims(recipe), [wrong, *others])
+
+
+@pytest.mark.parametrize(
+  ("override", "told"),
+  [
+    ("evals.heldout.batches=3", r"is done, and was evaluated with \S+batches=\d+, for which"),
+    ("evals.heldout.every=2", None),  # how often changes no figure
+  ],
+)
+def test_figures_of_other_evaluations_are_not_taken(done, override, told):
+  path, runs = done
+  recipe = load.recipe(str(path), [override])
+  claims = declared.claims(recipe)
+  experiments = declared.needed(claims, recipe.experiments())
+  with pytest.raises(UserError, match=told) if told else contextlib.nullcontext():
+    declared.check_evaluated(claims, experiments, runs)
+
+
+def test_verdicts_that_cannot_be_written_are_printed_and_told(done, tmp_path, monkeypatch, capsys):
+  path, runs = done
+
+  def refuse(path, contents):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(disk, "replace", refuse)
+  assert cli.main(["reproduce", str(path), "--workdir", str(runs)]) == 2
+  said = capsys.readouterr()
+  assert "REPRODUCED" in said.out
+  assert "cannot be written: No space left on device; make room" in said.err
 
 
 @pytest.mark.slow

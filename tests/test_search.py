@@ -1,5 +1,6 @@
 """A search: each trial an ordinary run, each counted once, whoever is killed on the way."""
 
+import errno
 import json
 import os
 import signal
@@ -209,6 +210,20 @@ def test_a_folder_leaves_the_trials_of_another_alone_until_that_is_silent(
   assert other.take().number == 1 and other.take() is None
   monkeypatch.setattr("research.sweep.study.SILENT", 0)
   assert other.take().number == 0
+
+
+def test_where_there_are_no_locks_a_search_takes_none_of_its_trials_twice(
+  file, tmp_path, monkeypatch
+):
+  def refuse(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+  monkeypatch.setattr("fcntl.flock", refuse)
+  study = study_of(file(), tmp_path / "search", 3)
+  held = [study.take() for _ in range(3)]
+  assert [trial.number for trial in held] == [0, 1, 2] and study.take() is None
+  held[1].release()  # whose run was stopped
+  assert study.take().number == 1
 
 
 def test_the_lock_of_a_search_is_seen_from_a_relative_folder(tmp_path, monkeypatch):

@@ -118,6 +118,16 @@ def test_what_fails_before_it_begins_is_kept_too(here):
   assert told.run["error"] == found.rows[0].error and told.fields["name"] == "tiny"
 
 
+def test_a_failure_is_told_as_it_was_the_last_time(here, monkeypatch):
+  first = swept(here, "refuse").rows[0]
+  monkeypatch.setattr(runner, "TRIES", 0)
+  (here / "text.txt").unlink()  # of which the process says so before its entry is written
+  again = swept(here, "refuse").rows[0]
+  assert first.error == "nothing pleases it; give it up."
+  assert "text.txt" in again.error and "pleases" not in again.error
+  assert entry.read(again.workdir).error == again.error
+
+
 def test_a_run_whose_process_was_killed_is_started_again(here, capfd):
   found = swept(here, "die once,end")
   assert states(found) == ["done", "done"]

@@ -16,9 +16,9 @@ class Claim(Judged):
   """One arm is better than another, on average over seeds.
 
   It is reproduced when the whole interval of the paired differences is on the paper's side, and
-  not reproduced when all of it is on the other side, or below `least`: then an effect that would
-  bear the paper out can be excluded. An interval around zero that still has room for one decides
-  nothing; more seeds or longer runs would. What the claims of a file share, it says once:
+  not reproduced when all of it is on the other side, or too low for an effect that would bear the
+  paper out. An interval around zero that still has room for one decides nothing; more seeds or
+  longer runs would. What the claims of a file share, it says once:
 
     says = functools.partial(Claim, paper="Xiong et al., 2020", where="figure 2", metric="dev.loss")
 
@@ -27,8 +27,9 @@ class Claim(Judged):
     numbers: the paper's figures, (better, worse), or nothing.
     unit: of the paper's figures where it is not the metric's own ("BLEU" beside a loss): they are
       then shown, and not compared, and may be better where they are larger.
-    least: the smallest effect that would bear the paper out, in the metric's unit. Left out, it is
-      the paper's own where that has the same unit, and otherwise none is too small.
+    least: the smallest effect that would bear the paper out, in the metric's unit: of less, also
+      what is surely above zero counts as not reproduced. Left out, any effect will do that is
+      surely above zero; around zero the paper's own is looked for, where it has the same unit.
   """
 
   better: str
@@ -70,11 +71,11 @@ class Claim(Judged):
       return inconclusive(error, **known)
     pairs = sign * (table[:, 1] - table[:, 0])
     effect = statistics.mean(pairs)
-    least = self.least
-    if least is None:
-      least = paper if self.numbers and not self.unit else 0.0
+    wanted = {"least": self.least} if self.least is not None else {}
+    if self.least is None and self.numbers and not self.unit:
+      wanted = {"paper": paper}
     return Verdict(
-      *decide(effect, least),
+      *decide(effect, **wanted),
       effect=effect,
       detectable=statistics.detectable(statistics.deviation(pairs), effect.n),
       pairs=tuple(map(float, pairs)),

@@ -105,22 +105,26 @@ class Judged(abc.ABC):
     """What the runs say; `INCONCLUSIVE` with the reason where some are missing or failed."""
 
 
-def decide(effect: Interval, least: float = 0.0) -> tuple[str, str]:
+def decide(effect: Interval, least: float = 0.0, paper: float = 0.0) -> tuple[str, str]:
   """The verdict on an effect that the paper says is positive, with its reason.
 
   Args:
     effect: its interval over seeds.
-    least: what the interval must be able to reach, or else the effect counts as excluded.
+    least: the smallest effect that counts: an interval wholly below it excludes the claim.
+    paper: the paper's effect: an interval that holds zero and not this excludes the claim as well.
   """
+  excluded = "An effect of {:.3g}, which would bear it out, is excluded."
   if effect.low == effect.high:
     same = "Every seed gave the same: there is no noise but that of the data, which is not counted."
-    return (REPRODUCED if effect.low > 0 else NOT_REPRODUCED), same
-  if effect.low > 0:
-    return REPRODUCED, "The whole interval is on the paper's side."
+    return (REPRODUCED if effect.low > 0 and effect.low >= least else NOT_REPRODUCED), same
   if effect.high < 0:
     return NOT_REPRODUCED, "The whole interval is on the other side: the opposite was measured."
   if effect.high < least:
-    return NOT_REPRODUCED, f"An effect of {least:.3g}, which would bear it out, is excluded."
+    return NOT_REPRODUCED, excluded.format(least)
+  if effect.low > 0:
+    return REPRODUCED, "The whole interval is on the paper's side."
+  if effect.high < paper:
+    return NOT_REPRODUCED, excluded.format(paper)
   return INCONCLUSIVE, "The interval holds zero: what was measured is within the noise."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from research import entry, lock, report
 from research.log.lines import Line, number
-from research.report.run import Run
+from research.report.run import Run, holds_a_run
 from research.retention import Keep
 from research.steps import Steps
 
@@ -70,7 +70,7 @@ def stamp(run: Path) -> str:
 def read(run: Path, folder: str) -> Facts:
   """What a run's folder says; what is missing or broken in it is left out."""
   about = entry.read(run)
-  found = _nothing(about) if _only_entered(run) else report.read(run)
+  found = report.read(run) if holds_a_run(run) else _nothing(about)
   description = found.experiment["description"]
   steps = Steps(run / "checkpoints", Keep())
   stored = steps.all()
@@ -105,12 +105,8 @@ def read(run: Path, folder: str) -> Facts:
   )
 
 
-def _only_entered(run: Path) -> bool:
-  """Whether it failed before it began, and left its entry alone."""
-  return not any((run / name).exists() for name in FILES[1:])
-
-
 def _nothing(about: entry.Entry | None) -> Run:
+  """Of a run that failed before it began."""
   name = "" if about is None else about.name
   return Run(name, {"description": {}}, [], {}, {}, {}, [], [], 0.0, 0)
 

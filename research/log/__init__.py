@@ -6,6 +6,6 @@ progress   the line of progress, live or plain
 stopwatch  where the time goes
 """
 
-from research.log.journal import Log
+from research.log.journal import OWN, Log
 
-__all__ = ["Log"]
+__all__ = ["OWN", "Log"]

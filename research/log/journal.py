@@ -20,6 +20,7 @@ from research import metrics as measure
 from research.log import lines, progress, stopwatch
 
 FILES = ("metrics.jsonl", "samples.jsonl")
+OWN = ("train", "baseline", "model", "timing")  # splits; every other one is an evaluation
 
 
 class Log:

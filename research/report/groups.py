@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -99,6 +99,15 @@ def measured(run: Run) -> dict[str, float]:
   }
 
 
+def outcome(found: Iterable[Group], metric: str) -> Callable[[Run], float]:
+  """What a run measured at its end; NaN for one that is on its way where others have ended.
+
+  A loss halfway stands beside no final one, neither in a mean nor as half of a pair.
+  """
+  some = any(run.ended for group in found for run in group.runs)
+  return lambda run: measured(run).get(metric, math.nan) if run.ended or not some else math.nan
+
+
 def parameters(run: Run) -> float:
   """Of its model, NaN where they were not counted."""
   return lines.number(run.facts.get("parameters"))
@@ -118,6 +127,15 @@ def flops(run: Run) -> float:
 def seconds(run: Run) -> float:
   """From its start to its end, with everything beside training."""
   return run.seconds or math.nan
+
+
+def evaluated(description: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+  """The fields of the evaluations `names` in a description that change what they measure."""
+  return {
+    path: str(text)
+    for path, text in description.items()
+    if not _left_out(path) and path.split(".")[0] == "evals" and path.split(".")[1] in names
+  }
 
 
 def differing(runs: Sequence[Run]) -> list[str]:

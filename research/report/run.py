@@ -9,11 +9,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from research import log
 from research.errors import UserError
 from research.log import lines
 from research.log.lines import Line
 
-SPLITS = ("train", "baseline", "model", "timing")  # every other split is an evaluation
+FILES = ("metrics.jsonl", "experiment.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Run:
     steps = lines.number(self.experiment.get("description", {}).get("steps"))
     return int(steps) if math.isfinite(steps) else None
 
+  @property
+  def ended(self) -> bool:
+    """Whether it has come to its end, as far as its files tell; counted models take no steps."""
+    if self.experiment.get("description", {}).get("optimizer") == "None":
+      return bool(self.evaluations)
+    return self.steps is None or self.step >= self.steps
+
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
@@ -81,10 +89,15 @@ class Unit:
     return error
 
 
+def holds_a_run(workdir: Path) -> bool:
+  """Whether a folder holds a run; of one that failed before it began it holds an entry alone."""
+  return any((workdir / name).exists() for name in FILES)
+
+
 def read(workdir: Path) -> Run:
   """Reads a run, finished or not."""
-  files = [workdir / name for name in ("metrics.jsonl", "experiment.json")]
-  if not any(file.exists() for file in files):
+  files = [workdir / name for name in FILES]
+  if not holds_a_run(workdir):
     raise UserError(
       f"{workdir} holds no run: it has neither metrics.jsonl nor experiment.json; "
       "give the folder that the run's --workdir named."
@@ -97,7 +110,7 @@ def read(workdir: Path) -> Run:
     splits.setdefault(str(line.get("split")), []).append(line)
   description = experiment["description"]
   times = [lines.number(line.get("time")) for line in metrics]
-  evaluations = {name: _by_step(found) for name, found in splits.items() if name not in SPLITS}
+  evaluations = {name: _by_step(found) for name, found in splits.items() if name not in log.OWN}
   first = [name for name in ("heldout", "validation", "test") if name in evaluations]
   return Run(
     name=str(experiment.get("name") or description.get("name", "")).strip("'")

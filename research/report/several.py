@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from research.log.progress import duration
 from research.report import arm_plots, groups, importance, page, parallel, table_files, tables
 from research.report.arm_plots import Arm
 from research.report.groups import Group
-from research.report.run import Run, read, units
+from research.report.run import Run, holds_a_run, read, units
 
+Value = Callable[[Run], float]
 WIDE, NARROW = (864, 400), (384, 330)
 HALF = (410, 300)
 SHOWN = 12  # arms in a plot of curves: the best ones
@@ -38,15 +39,16 @@ def write(runs: Sequence[Path], folder: Path) -> Path:
   Raises:
     UserError: there is no run, one of them is none, or the folder cannot be written.
   """
-  if not runs:
+  began = [Path(run) for run in runs if holds_a_run(Path(run))]
+  if not began:
     raise UserError(f"{folder} holds no runs; give the --workdir of a run or of a sweep.")
-  found = groups.grouped(read(Path(run)) for run in runs)
+  found = groups.grouped(read(run) for run in began)
   metric = main_metric(found)
   header, lines = table_files.rows(found, _figures(found, metric))
   files = {
     "runs.csv": table_files.as_csv(found),
     "runs.md": table_files.as_markdown(header, lines),
-    "report.html": render(found, metric, folder.absolute().name),
+    "report.html": render(found, metric, folder.absolute().name, len(runs) - len(began)),
   }
   try:
     for name, text in files.items():
@@ -77,22 +79,23 @@ def lower_is_better(metric: str) -> bool:
   return not any(word in value for word in MORE)
 
 
-def render(found: Sequence[Group], metric: str, title: str) -> str:
-  """The page as HTML."""
+def render(found: Sequence[Group], metric: str, title: str, failed: int = 0) -> str:
+  """The page as HTML; `failed` is how many more runs failed before they began."""
   lower = lower_is_better(metric)
-  ranked = sorted(found, key=lambda group: _rank(group, metric, lower))
+  value = groups.outcome(found, metric)
+  ranked = sorted(found, key=lambda group: _rank(group, value, lower))
   header, lines = table_files.rows(ranked, _figures(found, metric))
   sections = [
     ("The arms", page.table(header, [("", line) for line in lines])),
     (f"{metric} by step", _curves(ranked[:SHOWN], metric, lower)),
-    ("Quality against cost", _pareto(found, metric, lower)),
-    ("What the fields do", _fields(found, metric, lower)),
+    ("Quality against cost", _pareto(found, metric, value, lower)),
+    ("What the fields do", _fields(found, metric, value, lower)),
     ("What they wrote", _samples(ranked[:BESIDE])),
   ]
   body = [
     f"<h1>{page.text(title)}</h1>",
-    page.paragraph(page.text(_status(found)), "status"),
-    page.paragraph(_result(ranked, metric, lower), "lead"),
+    page.paragraph(page.text(_status(found, failed)), "status"),
+    page.paragraph(_result(ranked, metric, value, lower), "lead"),
   ]
   for heading, part in sections:
     if part:
@@ -100,13 +103,9 @@ def render(found: Sequence[Group], metric: str, title: str) -> str:
   return page.page(title, body)
 
 
-def _rank(group: Group, metric: str, lower: bool) -> float:
-  value = _mean(group, metric)
-  return math.inf if math.isnan(value) else value if lower else -value
-
-
-def _mean(group: Group, metric: str) -> float:
-  return group.mean(lambda run: groups.measured(run).get(metric, math.nan)).estimate
+def _rank(group: Group, value: Value, lower: bool) -> float:
+  mean = group.mean(value).estimate
+  return math.inf if math.isnan(mean) else mean if lower else -mean
 
 
 def _figures(found: Sequence[Group], metric: str) -> list[str]:
@@ -122,28 +121,26 @@ def _figures(found: Sequence[Group], metric: str) -> list[str]:
   return [name for name in (metric, *others.values()) if name][:5]
 
 
-def _status(found: Sequence[Group]) -> str:
+def _status(found: Sequence[Group], failed: int) -> str:
   runs = [run for group in found for run in group.runs]
   spent = sum(run.seconds for run in runs)
   words = [f"{len(runs)} runs", f"{len(found)} arms", f"{duration(spent)} of them in all"]
-  unfinished = sum(run.steps is not None and run.step < run.steps for run in runs)
-  return " · ".join(words + ([f"{unfinished} unfinished"] if unfinished else []))
+  unfinished = sum(not run.ended for run in runs)
+  words += [f"{unfinished} unfinished"] if unfinished else []
+  words += [f"{failed} more failed before they began"] if failed else []
+  return " · ".join(words)
 
 
-def _result(ranked: Sequence[Group], metric: str, lower: bool) -> str:
+def _result(ranked: Sequence[Group], metric: str, value: Value, lower: bool) -> str:
   """Which arm is best, and which others may be as good: nothing is better inside of the noise."""
   if not metric:
     return "Nothing has been evaluated yet."
-
-  def value(run: Run) -> float:
-    return groups.measured(run).get(metric, math.nan)
-
   best, *others = ranked
   seeds = best.mean(value).n
   if not seeds:
     return f"No arm has a finite {page.text(metric)}."
   said = f"<b>{page.text(best.name)}</b> has the best {page.text(metric)}: "
-  said += page.text(table_files.figure(best, metric))
+  said += page.text(table_files.figure(best, value))
   if seeds < 2:
     return f"{said}, with one seed, which cannot tell it from noise."
   said += f" over {seeds} seeds."
@@ -176,10 +173,13 @@ def _curves(ranked: Sequence[Group], metric: str, lower: bool) -> str:
   return page.figure(*shapes) + page.paragraph(note, "note")
 
 
-def _pareto(found: Sequence[Group], metric: str, lower: bool) -> str:
+def _pareto(found: Sequence[Group], metric: str, value: Value, lower: bool) -> str:
   parts = []
   for name, cost in (("FLOPs of a run", groups.flops), ("seconds of a run", groups.seconds)):
-    points = [(group.name, group.mean(cost).estimate, _mean(group, metric)) for group in found]
+    points = [
+      (group.name, group.mean(_where(value, cost)).estimate, group.mean(value).estimate)
+      for group in found
+    ]
     points = [p for p in points if p[1] > 0 and math.isfinite(p[1]) and math.isfinite(p[2])]
     if len(points) > 1:
       svg = arm_plots.pareto(points, lower=lower, key=f"pareto-{len(parts)}", size=HALF)
@@ -188,10 +188,15 @@ def _pareto(found: Sequence[Group], metric: str, lower: bool) -> str:
   return f"{page.panels(parts)}{page.paragraph(note, 'note')}" if parts else ""
 
 
-def _fields(found: Sequence[Group], metric: str, lower: bool) -> str:
+def _where(value: Value, cost: Value) -> Value:
+  """The cost of a run that has the value."""
+  return lambda run: cost(run) if math.isfinite(value(run)) else math.nan
+
+
+def _fields(found: Sequence[Group], metric: str, value: Value, lower: bool) -> str:
   """What each field of a sweep explains, and its runs as lines through the fields."""
   runs = [run for group in found for run in group.runs]
-  outcomes = np.array([groups.measured(run).get(metric, math.nan) for run in runs])
+  outcomes = np.array([value(run) for run in runs])
   runs = [run for run, good in zip(runs, np.isfinite(outcomes), strict=True) if good]
   outcomes = outcomes[np.isfinite(outcomes)]
   if len(runs) < FEWEST:

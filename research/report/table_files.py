@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from research.log.progress import duration, short
 from research.report import groups as of
 from research.report import tables
 from research.report.groups import Group
+from research.report.run import Run
 
 
 def as_csv(groups: Sequence[Group]) -> str:
@@ -44,10 +45,11 @@ def rows(groups: Sequence[Group], figures: Sequence[str]) -> tuple[list[str], li
   """The header and a line for each arm: figures as means with their intervals' halves, costs."""
   paths = of.differing([run for group in groups for run in group.runs])
   header = ["", "seeds", *figures, "parameters", "tokens", "FLOPs", "time", *paths]
+  values = [of.outcome(groups, name) for name in figures]
   lines = []
   for group in groups:
     described = group.runs[0].experiment["description"]
-    line = [group.name, str(len(group.runs)), *(figure(group, name) for name in figures)]
+    line = [group.name, _seeds(group), *(figure(group, value) for value in values)]
     for cost in (of.parameters, of.tokens, of.flops):
       mean = group.mean(cost).estimate
       line.append(short(mean) if math.isfinite(mean) else tables.NONE)
@@ -57,13 +59,19 @@ def rows(groups: Sequence[Group], figures: Sequence[str]) -> tuple[list[str], li
   return header, lines
 
 
-def figure(group: Group, name: str) -> str:
-  """The mean over seeds, and half of its 95 % interval behind a ±."""
-  found = group.mean(lambda run: of.measured(run).get(name, math.nan))
+def figure(group: Group, value: Callable[[Run], float]) -> str:
+  """The mean of a value over seeds, and half of its 95 % interval behind a ±."""
+  found = group.mean(value)
   half = (found.high - found.low) / 2
   error = f" ± {half:.2g}" if math.isfinite(half) else ""
   number = found.estimate
   return (f"{number:.3g}" if abs(number) >= 1e6 else tables.value(number)) + error
+
+
+def _seeds(group: Group) -> str:
+  """How many there are, and how many of them have come to their end."""
+  ended = sum(run.ended for run in group.runs)
+  return f"{ended} of {len(group.runs)}" if ended < len(group.runs) else str(ended)
 
 
 def as_markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from research import load
+from research import entry, load, report, secrets
 from research.arms import arm_of
 from research.claims import Judged
 from research.errors import UserError, nearest, shown
 from research.experiment import Experiment
+from research.report import groups
 
 
 def claims(recipe: load.Recipe) -> tuple[Judged, ...]:
@@ -47,12 +49,26 @@ def needed(claims: Sequence[Judged], experiments: Sequence[Experiment]) -> list[
   A function of a file may leave out arms, and with them claims: those are then inconclusive.
 
   Raises:
-    UserError: an experiment that is no arm, arms of which no claim is whole, or a metric of an
-      evaluation that an arm does not have: what would show only when all has run.
+    UserError: an experiment that is no arm, or has another seed than its name says, two of one arm
+      and seed, arms of which no claim is whole, or a metric of an evaluation that an arm does not
+      have: what would show only when all has run.
   """
   by_arm: dict[str, list[Experiment]] = {}
+  names: dict[tuple[str, int], str] = {}
   for experiment in experiments:
-    by_arm.setdefault(arm_of(experiment.name)[0], []).append(experiment)
+    arm, seed = arm_of(experiment.name)
+    by_arm.setdefault(arm, []).append(experiment)
+    if experiment.seed != seed:
+      raise UserError(
+        f"{experiment.name} has seed={experiment.seed}: runs of one seed under several names would "
+        "count as several; leave seed=... out."
+      )
+    other = names.setdefault((arm, seed), experiment.name)
+    if other != experiment.name:
+      raise UserError(
+        f"{other} and {experiment.name} are of one arm and seed, so that a claim cannot tell them "
+        "apart; give the arms of one of the two other names."
+      )
   whole = [claim for claim in claims if set(claim.arms()) <= by_arm.keys()]
   if not whole:
     lacking = next(arm for arm in claims[0].arms() if arm not in by_arm)
@@ -71,6 +87,31 @@ def needed(claims: Sequence[Judged], experiments: Sequence[Experiment]) -> list[
           f"It has {', '.join(experiment.evals) or 'none'}."
         )
   return [e for e in experiments if arm_of(e.name)[0] in wanted]
+
+
+def check_evaluated(
+  claims: Sequence[Judged], experiments: Sequence[Experiment], workdir: Path
+) -> None:
+  """Raises a UserError for a run in `workdir` that is done, and was evaluated in another way.
+
+  How a run is evaluated does not change what it is (`entry.identity`), so that it is not run again;
+  but its figures do not stand beside those of runs that are evaluated as the file now says.
+  """
+  wanted = {claim.metric.rpartition(".")[0] for claim in claims}
+  for experiment in experiments:
+    folder = workdir / experiment.name
+    about = entry.read(folder)
+    if about is None or (about.state, about.identity) != (entry.DONE, entry.of(experiment)):
+      continue
+    then = groups.evaluated(report.read(folder).experiment["description"], wanted)
+    now = groups.evaluated(secrets.describe(experiment.describe()), wanted)
+    for path, value in now.items():
+      new = path.count(".") > 1  # a field of an evaluation, which the code then may not have had
+      if (before := then.get(path, value if new else "nothing")) != value:
+        raise UserError(
+          f"{folder} is done, and was evaluated with {path}={before}, for which the file now says "
+          f"{value}; say as before, or give another --workdir."
+        )
 
 
 def _module(recipe: load.Recipe) -> Any:

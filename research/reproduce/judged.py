@@ -61,6 +61,7 @@ def reproduce(recipe: load.Recipe, workdir: Path, *, workers: int | None = None)
   """
   claims = declared.claims(recipe)
   experiments = declared.needed(claims, recipe.experiments())
+  declared.check_evaluated(claims, experiments, workdir)
   swept = sweep.sweep(recipe, experiments, workdir, workers=workers)
   results, runs = outcomes.results(list(swept.rows))
   function = "" if recipe.function == "experiment" else f" {recipe.function}"

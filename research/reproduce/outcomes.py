@@ -6,7 +6,7 @@ from research import entry
 from research.arms import arm_of
 from research.claims import Outcome, Results
 from research.report import groups
-from research.report.run import Run, read
+from research.report.run import Run, holds_a_run, read
 from research.sweep import Row
 
 _TOLD = 120  # letters of an error in a reason; the run's folder has all of it
@@ -18,15 +18,11 @@ def results(rows: list[Row]) -> tuple[Results, dict[str, dict[int, Run]]]:
   runs: dict[str, dict[int, Run]] = {}
   for row in rows:
     arm, seed = arm_of(row.name)
-    run = read(row.workdir) if _holds_a_run(row) else None
+    run = read(row.workdir) if holds_a_run(row.workdir) else None
     outcomes.setdefault(arm, {})[seed] = _outcome(row, run)
     if run is not None:
       runs.setdefault(arm, {})[seed] = run
   return Results(outcomes), runs
-
-
-def _holds_a_run(row: Row) -> bool:
-  return any((row.workdir / name).exists() for name in ("metrics.jsonl", "experiment.json"))
 
 
 def _outcome(row: Row, run: Run | None) -> Outcome:

@@ -34,6 +34,7 @@ class Row:
     idle: its tries in a row that brought no newer checkpoint.
     newest: its newest checkpoint when it was last started, -1 for none.
     not_before: when it may be started, by `time.monotonic`.
+    started: when it was last started, in seconds since 1970.
   """
 
   name: str
@@ -47,6 +48,7 @@ class Row:
   idle: int = 0
   newest: int = -1
   not_before: float = 0.0
+  started: float = 0.0
 
   @property
   def open(self) -> bool:
@@ -65,7 +67,7 @@ class Row:
   def told_in_folder(self) -> str:
     """Why it failed, by its folder: its entry, or the last line that its process printed."""
     found = entry.read(self.workdir)
-    if found is not None and found.state == entry.FAILED and found.identity == self.identity:
+    if found is not None and self.tells(found):
       return found.error
     try:
       with (self.workdir / OUTPUT).open("rb") as file:
@@ -75,6 +77,11 @@ class Row:
       said = []
     lines = [line.strip() for line in said if line.strip()]
     return lines[-1].removeprefix("error: ") if lines else ""
+
+  def tells(self, found: entry.Entry) -> bool:
+    """Whether an entry is of a failure of its newest process, and not of an earlier one."""
+    failed = found.state == entry.FAILED and found.identity == self.identity
+    return failed and (found.ended or 0.0) >= self.started
 
   def how(self) -> str:
     """How its process ended, in words."""

@@ -120,7 +120,7 @@ class _Runner:
     if who:
       self._hold(each, who)
       return
-    each.newest = each.checkpoint()
+    each.newest, now = each.checkpoint(), time.time()
     try:
       begun = self.processes.start(Task(self.recipe, each.name, each.workdir, each.identity), each)
     except UserError as error:
@@ -129,7 +129,7 @@ class _Runner:
       self._tell(each)
       return
     if begun:
-      each.state, each.error = entry.RUNNING, ""
+      each.state, each.error, each.started = entry.RUNNING, "", now
       self.shown.tell(each)
 
   def _ended(self, ended: Process) -> None:
@@ -167,7 +167,7 @@ class _Runner:
     """Keeps a failure, also in the folder, unless that holds the run of another experiment."""
     each.state, each.error = entry.FAILED, error
     found = entry.read(each.workdir)
-    if found is not None and (found.identity != each.identity or found.state == entry.FAILED):
+    if found is not None and (found.identity != each.identity or each.tells(found)):
       return
     found = found or entry.first(self.experiments[each.name], self.recipe.path)
     failed = dataclasses.replace(found, state=entry.FAILED, error=error, ended=time.time())

@@ -98,6 +98,7 @@ class Study:
     self.search, self.recipe, self.workdir, self.trials = wanted, recipe, workdir, trials
     # Locks tell who is at work of those alone that search in this folder.
     self._here = f"{socket.gethostname()}:{workdir.resolve()}"
+    self._locks: dict[int, FileIO] = {}  # by trial; those that are open are of our own trials
     self._space: dict[str, list[Any]] = {}
     if wanted.sampler == "grid":
       grid = search.Grid()
@@ -173,6 +174,9 @@ class Study:
 
   def _taken_up(self, frozen: Any) -> Held | None:
     """A trial that has begun, where nobody is at work on it any more."""
+    ours = self._locks.get(frozen.number)
+    if ours is not None and not ours.closed:  # on a file system without locks nothing else tells
+      return None
     told = frozen.user_attrs
     workdir = self.workdir / told.get("name", f"trial_{frozen.number}")
     elsewhere = told.get("host", self._here) != self._here
@@ -205,6 +209,7 @@ class Study:
     for name, value in {"host": self._here, "name": experiment.name}.items():
       trial.set_user_attr(name, value)
     recipe, workdir = self.of(trial.number, trial.params), self.workdir / experiment.name
+    self._locks[trial.number] = held
     found = Held(trial.number, recipe, experiment, workdir, trial, held)
     found.alive()
     return found
