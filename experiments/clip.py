@@ -1,7 +1,7 @@
 """CLIP on pictures and captions of one's own (Radford et al., 2021), in the sizes of its table 20.
 
   research run experiments/clip.py table=mine.tsv folder=pictures/ vocabulary=clip/
-  research run experiments/clip.py size=L/14 microbatches=16 sharding=fsdp table=... folder=...
+  research run experiments/clip.py size=L/14 microbatches=16 sharding=hsdp table=... folder=...
   research run experiments/clip.py:smoke
   research run experiments/clip.py:shapes
 

@@ -1,7 +1,8 @@
 """What pre-training is worth where labels are few: an encoder with it, without it, and TF-IDF.
 
   research run experiments/few_labels.py:pretrain texts=FILE --workdir runs/words
-  research sweep experiments/few_labels.py start=runs/words train=FILE test=FILE
+  research sweep experiments/few_labels.py start=runs/words train=FILE test=FILE \\
+      --workdir runs/few_labels
   research run experiments/few_labels.py:smoke
 
 `texts` has a text on each line, which nobody labelled; `train` and `test` are tables as those of

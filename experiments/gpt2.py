@@ -1,7 +1,8 @@
 """GPT-2 on web text (Radford et al., 2019), in the sizes of its table 2.
 
   research run experiments/gpt2.py vocabulary=gpt2/ --workdir runs/gpt2
-  research run experiments/gpt2.py vocabulary=gpt2/ size=xl sharding.mesh.tensor=5
+  research run experiments/gpt2.py vocabulary=gpt2/ size=xl model.vocab_size=50560 \\
+      sharding.mesh.tensor=5
   research run experiments/gpt2.py:smoke
 
 `vocabulary` is a folder with the published encoder.json and vocab.bpe (50,257 tokens).
@@ -9,10 +10,11 @@
 Checked against the paper: layers and widths of table 2, 1,024 tokens, 512 sequences a batch, the
 norm before each sublayer and once more at the end, residual projections scaled by 1/sqrt(2 *
 depth) at the start, 50,257 byte-level BPE tokens (the table is padded to 50,304 for even
-division). The paper tuned its learning rates by hand and does not give them; the optimizer is
-nanoGPT's: AdamW, 6e-4, betas 0.9 and 0.95, decay 0.1, clip 1, 2,000 updates of warmup, 600,000
-in all. WebText was never released: `corpus` is any TFDS dataset prepared as ArrayRecord, C4 or,
-where one has prepared it, OpenWebText, WebText's reconstruction.
+division; 50,560 divide by 5, as the 25 heads of `xl` do). The paper tuned its learning rates by
+hand and does not give them; the optimizer is nanoGPT's: AdamW, 6e-4, betas 0.9 and 0.95, decay
+0.1, clip 1, 2,000 updates of warmup, 600,000 in all. WebText was never released: `corpus` is any
+TFDS dataset prepared as ArrayRecord, C4 or, where one has prepared it, OpenWebText, WebText's
+reconstruction.
 
 Expect: 2.85 nats per token on OpenWebText for `small` (nanoGPT's reproduction: 4 days, 8 A100).
 """

@@ -6,7 +6,7 @@ that is worth something only if the curves are the same.
   research run experiments/precision.py --workdir runs/precision
   research run experiments/precision.py seeds=5 steps=1000
 
-Expect (2 cores, about 8 minutes): held-out losses that differ less between the two than between
+Expect (2 cores, about 7 minutes): held-out losses that differ less between the two than between
 seeds.
 """
 

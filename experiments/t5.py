@@ -1,7 +1,7 @@
 """T5 1.1: spans of text restored by an encoder-decoder (Raffel et al., 2019; Shazeer, 2020).
 
   research run experiments/t5.py vocabulary=FOLDER --workdir runs/t5
-  research run experiments/t5.py vocabulary=FOLDER size=xl sharding=fsdp
+  research run experiments/t5.py vocabulary=FOLDER size=xl sharding=fsdp_tp
   research run experiments/t5.py:smoke
 
 `vocabulary` is a folder with a T5's tokenizer.json, 32,000 pieces and 100 sentinels; the text is

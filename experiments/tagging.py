@@ -17,7 +17,7 @@ the settings of appendix A.3 as in `classification.py`. `small` is for two cores
 Expect: the paper's base has an F1 of 92.4 on CoNLL-2003 (table 7); not measured here. On the Broad
 Twitter Corpus (parts a, b, e, g and h; f is held out; each word's most frequent tag has 0.437)
 `small` has 0.513 from scratch (types=3 steps=1200), and the encoder that `few_labels.py:pretrain`
-makes of 8 MB 0.597 after 720 and 0.588 after 891 of 1,200 updates, where it was stopped (start=RUN
+makes of 8 MB 0.597 after 720 and 0.588 after 840 of 1,200 updates; it was stopped at 891 (start=RUN
 types=3 length=40 steps=1200 peak=0.001). `small` on WNUT-17 (3,394 sentences) does not find its
 rare entities from scratch: F1 0.005 on the development set after 400 steps.
 """

@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al., 2017), in the two sizes of its table 3 that were scored.
 
   research run experiments/transformer.py source=FILE target=FILE --workdir runs/transformer
-  research run experiments/transformer.py source=FILE target=FILE size=big sharding=fsdp
+  research run experiments/transformer.py source=FILE target=FILE size=big sharding=dp
   research run experiments/transformer.py:smoke
 
 `source` and `target` are line-aligned: line i of one is translated by line i of the other. The

@@ -257,6 +257,14 @@ def test_arms_take_the_first_layers_of_the_other_run():
     assert "body/embed/table" in match.taken and "head/kernel" in match.new
 
 
+def test_masks_are_asked_of_the_size_that_is_named():
+  file = f"{ABLATIONS / 'bert_masking.py'}"
+  for words, depth in (([], 12), (["size=large"], 24)):
+    made = load.recipe(file, ["train=FILE", "seeds=1", *words]).experiments()
+    assert {e.model.depth for e in made} == {depth}
+    assert {e.evals["probe"].every for e in made} == {made[0].steps}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_claims_name_arms_of_both_scales(name):
   path = ABLATIONS / f"{name}.py"

@@ -85,11 +85,13 @@ def smoke():
   return left
 
 
-def pretraining(train, vocabulary="bert", corpus="c4", length=512, pair="", limit=20_000):
+def pretraining(
+  train, vocabulary="bert", corpus="c4", length=512, pair="", limit=20_000, size="base"
+):
   """BERT, probed with the texts of a table: what all arms of its ablations vary."""
   table = data.LabelledFile(train, pair=pair or None)
   probe = TextProbe(table, 128, data.BERT_MARKS, data.ByHash(heldout=0.05), limit)
-  return _probed(bert.experiment(vocabulary, corpus, length=length), probe)
+  return _probed(bert.experiment(vocabulary, corpus, size, length), probe)
 
 
 def docs(steps=600, size="tiny", length=64, vocab_size=2_048):

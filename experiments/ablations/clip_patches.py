@@ -8,9 +8,18 @@
 Training sees all patches, half of them or a quarter, in batches of 16,384, twice and four times as
 many: what is saved on a picture buys others to tell it from. All arms see as many pairs, at rates
 that grow with the batch, and evaluations see whole pictures. In the paper half took half of the
-time, and a quarter a third. Followed: 6.4 epochs of 400 million pairs (its table is of LAION), no
-tuning on whole pictures at the end; other than there, the towers are clip.py's L/14, for L/16.
-`small` cuts drawn shapes into 64 patches.
+time, and a quarter a third. Followed: 6.4 epochs of 400 million pairs (its table is of LAION),
+rates of 4e-6 for 256 pairs, decay 0.2, no tuning on whole pictures at the end. All else is
+clip.py's L/14, and differs from what the authors have released (facebookresearch/flip) mainly so:
+
+  there                                                          here
+  patches of 16, sines for positions, the mean of all states     14, learned, the class token
+  captions of 32 of BERT's WordPieces, seen both ways, read      77 of CLIP's, seen leftwards, read
+    at the first of them, which is no class token                  at the end
+  crops of at least half of a picture, 3:4 to 4:3, and flips     random squares, no flips
+  betas 0.9 and 0.95, warmup of 25.6 million pairs (1 %)         0.9 and 0.98, 128 million (5 %)
+
+The temperature starts at 0.07 in both. `small` cuts drawn shapes into 64 patches.
 
 Expect of `small`, right captions: whole pictures 0.21, half of the patches 0.06, a quarter 0.03.
 That half is better than all is open, with every seed against it (-0.149, -0.331 to 0.034): 25,600

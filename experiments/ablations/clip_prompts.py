@@ -14,7 +14,7 @@ Expect of `small`, of ten digits (0.1 by chance): their names 0.198, a prompt 0.
 many 0.193. Many prompts are better than one (reproduced: +0.011, 0.007 to 0.016); that one is
 better than the name is open (-0.017, -0.049 to 0.016). After 300 updates the towers have hardly
 begun to read.
-`small`: 9 runs, 5 minutes on two cores.
+`small`: 9 runs, 4 minutes on two cores.
 """
 
 import dataclasses
