@@ -326,6 +326,29 @@ def test_a_cut_or_changed_archive_is_refused(tmp_path, pack):
   refused(path, tmp_path, "damaged")
 
 
+@pytest.mark.parametrize("python", ["this", "newer"])
+@pytest.mark.parametrize("cut", [3584, 3584 + 300])
+def test_a_tar_that_ends_at_or_in_a_header_is_refused(tmp_path, monkeypatch, python, cut):
+  """Newer Pythons read headers by `_frombuf` (CPython's gh-141707)."""
+  path = tar(tmp_path / "t.tar", [("a", os.urandom(3000)), ("b", b"y" * 100)])
+  path.write_bytes(path.read_bytes()[:cut])
+  if python == "newer" and not hasattr(tarfile.TarInfo, "_frombuf"):
+    read = tarfile.TarInfo.frombuf.__func__
+
+    def from_block(cls, block, encoding, errors, *, dircheck=True):
+      return read(cls, block, encoding, errors)
+
+    def from_archive(cls, archive):
+      block = archive.fileobj.read(tarfile.BLOCKSIZE)
+      member = cls._frombuf(block, archive.encoding, archive.errors, dircheck=True)
+      member.offset = archive.fileobj.tell() - tarfile.BLOCKSIZE
+      return member._proc_member(archive)
+
+    monkeypatch.setattr(tarfile.TarInfo, "_frombuf", classmethod(from_block), raising=False)
+    monkeypatch.setattr(tarfile.TarInfo, "fromtarfile", classmethod(from_archive))
+  refused(path, tmp_path, "damaged")
+
+
 def test_a_changed_zip_is_refused(tmp_path):
   path = zipped(tmp_path / "z", [("a", os.urandom(3000))])
   data = path.read_bytes()

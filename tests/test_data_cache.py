@@ -1,5 +1,6 @@
 """What is prepared once is prepared by one process, and the others wait for it."""
 
+import os
 import subprocess
 import sys
 
@@ -49,6 +50,29 @@ def test_the_lock_of_a_killed_process_holds_up_nobody(tmp_path, monkeypatch):
   assert waiting.wait(30) == 0
   monkeypatch.setenv("RESEARCH_CACHE", str(root))
   assert (cache.root() / "kind" / "name" / "all").exists()
+
+
+def test_what_a_killed_process_wrote_goes_when_the_next_one_writes(tmp_path, monkeypatch):
+  dying = start(tmp_path / "record", "dies", monkeypatch, tmp_path)
+  assert dying.stdout.readline() == "writing\n"
+  (left,) = (tmp_path / "kind").glob(".name.*.????????")
+  dying.kill()
+  dying.wait()
+  dying.stdout.close()
+  process = f".{dying.pid}."
+  living, elsewhere, another = (
+    left.with_name(name)
+    for name in (
+      left.name.replace(process, f".{os.getpid()}."),
+      left.name.replace(process, f".x{process}"),
+      left.name.replace(".name.", ".other."),
+    )
+  )
+  for folder in (living, elsewhere, another):
+    folder.mkdir()
+  made = cache.folder("kind", "name", lambda folder: (folder / "all").touch())
+  assert set((tmp_path / "kind").iterdir()) >= {made, living, elsewhere, another}
+  assert not left.exists()
 
 
 def flip(data):

@@ -130,6 +130,20 @@ def test_every_line_that_a_stray_quote_swallows_is_a_bad_record(tmp_path):
   assert len(list(Files(str(path), skip=0.3).read())) == 14
 
 
+def test_rows_of_a_tsv_that_an_open_quote_swallows_are_bad_records(tmp_path):
+  lines = ["text\tlabel", '"I am here.\tneg', "But why?\tneg", 'And there."\tpos', "plain\tneg"]
+  path = write(tmp_path / "x.tsv", "\n".join(lines))
+  with pytest.raises(UserError, match=r"x\.tsv, line 2: a quoted cell holds whole rows .*; quote"):
+    list(Files(str(path)).read())
+  assert list(Files(str(path), skip=0.8).read()) == ["plain"]
+
+
+def test_a_quoted_cell_of_a_tsv_may_hold_tabs_and_line_breaks(tmp_path):
+  code = "def f():\n\treturn 1\n"
+  path = write(tmp_path / "x.tsv", f'text\tlabel\n"{code}"\tpos\n')
+  assert list(Files(str(path)).read()) == [code]
+
+
 def test_gzip_that_is_made_to_fill_the_memory_is_refused(tmp_path):
   path = write(tmp_path / "x.txt.gz", bytes(b" " * (20 << 20)))
   with pytest.raises(UserError, match="grows to more than 200 times its size"):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from research import data
 from research.data import stdlib
 from research.data.bad_records import BadRecords
+from research.data.tfds import quiet
 from research.errors import UserError
 
 
@@ -131,6 +133,33 @@ def test_source_is_sorted_and_leaves_installed_packages_out():
   assert names == sorted(names)
   assert "json/decoder.py" in names
   assert not any("site-packages" in name for name in names)
+
+
+def test_threads_that_are_quiet_at_once_leave_everything_as_it_was():
+  before = sys.stdout, tempfile.tempdir
+  first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+  def first():
+    with quiet():
+      first_in.set()
+      second_in.wait(0.3)  # for one who should not come in
+    first_out.set()
+
+  def second():
+    first_in.wait()
+    with quiet():
+      second_in.set()
+      first_out.wait()
+
+  threads = [threading.Thread(target=target) for target in (first, second)]
+  try:
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    assert (sys.stdout, tempfile.tempdir) == before
+  finally:
+    sys.stdout, tempfile.tempdir = before
 
 
 def test_anybodys_prepared_dataset_is_read(prepared):

@@ -1,6 +1,7 @@
 """Pictures with captions: read, resized, cropped by arithmetic; what is broken is named."""
 
 import dataclasses
+import io
 import json
 import math
 import pathlib
@@ -183,6 +184,17 @@ def test_a_split_may_be_a_column(tmp_path):
   assert (len(prepared.source("train")), len(prepared.source("heldout"))) == (2, 1)
 
 
+def test_lines_that_put_a_picture_into_two_splits_are_told(tmp_path):
+  lines = ["image\tcaption\tsplit"]
+  for name, split in ("a", "train"), ("b", "train"), ("b", "test"), ("c", "test"):
+    picture(tmp_path / "pictures" / f"{name}.png")
+    lines.append(f"{name}.png\tcaption\t{split}")
+  (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+  said = r"pairs\.tsv, line 3, and .*line 4: 'split' of b\.png is 'train' and 'test'"
+  with pytest.raises(UserError, match=said):
+    dataset(tmp_path, "pairs.tsv", split=data.Column()).prepare()
+
+
 def test_a_long_caption_is_cut_and_counted_and_keeps_its_end():
   tokens, ends, cut = captions.rows(data.Bytes().fit(), ["abcdef", "ab"], 5, start=7)
   assert cut == 1
@@ -226,6 +238,14 @@ def test_drawings_are_a_function_of_their_number():
   later = source.take(np.arange(10), 3)
   np.testing.assert_array_equal(later["caption"], whole["caption"])
   assert (later["image"] != whole["image"]).any()
+
+
+@pytest.mark.parametrize("given", [{"length": 0}, {"image_size": 0}, {"examples": -4}])
+def test_drawings_of_which_there_can_be_none_are_refused(given):
+  ((name, value),) = given.items()
+  sizes = {"image_size": 16, "length": 48, "examples": 100, "heldout": 20}
+  with pytest.raises(UserError, match=f"{name}={value} "):
+    data.Shapes(**{**sizes, **given})
 
 
 @pytest.mark.slow
@@ -300,6 +320,14 @@ def test_what_is_cut_and_what_has_no_caption_is_said(tmp_path):
   assert "pictures without a caption are left out: 1, for example alone.png" in note
 
 
+def test_a_picture_with_a_caption_that_is_not_chosen_is_not_without_one(tmp_path):
+  for name in "abc":
+    picture(tmp_path / f"{name}.png")
+  (tmp_path / "x.csv").write_text("image,caption,lang\na.png,one,en\nb.png,eins,de\n")
+  pictures = data.Captioned(f"{tmp_path}/x.csv", str(tmp_path), only=(("lang", "en"),))
+  assert pictures.uncaptioned() == ["c.png"]
+
+
 def test_rows_of_an_array_are_pictures(tmp_path):
   pixels = np.random.RandomState(0).randint(0, 256, (20, 6, 8, 3)).astype(np.uint8)
   np.savez_compressed(tmp_path / "x.npz", rgb=pixels)
@@ -314,6 +342,35 @@ def test_rows_of_an_array_are_pictures(tmp_path):
   wrong = dataclasses.replace(pictures, key="bgr")
   with pytest.raises(UserError, match="no array 'bgr'; choose with key= from rgb"):
     list(wrong.read(BadRecords(0.0)))
+
+
+def damaged(raw):
+  return raw[:200] + bytes(byte ^ 0xFF for byte in raw[200:260]) + raw[260:]
+
+
+def encrypted(raw):
+  for mark, place in (b"PK\x01\x02", 8), (b"PK\x03\x04", 6):
+    at = raw.index(mark) + place
+    raw = raw[:at] + bytes([raw[at] | 1]) + raw[at + 1 :]
+  return raw
+
+
+def endless(raw):
+  file, header = io.BytesIO(), {"descr": "|u1", "fortran_order": False, "shape": (1 << 45, 4, 4)}
+  with zipfile.ZipFile(file, "w") as archive, archive.open("arr_0.npy", "w") as member:
+    np.lib.format.write_array_header_1_0(member, header)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize("harm", [damaged, encrypted, endless])
+def test_an_array_that_cannot_be_read_is_told(tmp_path, harm):
+  pixels = np.random.RandomState(0).randint(0, 4, (4, 64, 64)).astype(np.uint8)
+  np.savez_compressed(tmp_path / "x.npz", pixels)
+  (tmp_path / "x.npz").write_bytes(harm((tmp_path / "x.npz").read_bytes()))
+  (tmp_path / "x.csv").write_text("caption\none\n")
+  pictures = data.CaptionedArray(f"{tmp_path}/x.csv", f"{tmp_path}/x.npz")
+  with pytest.raises(UserError, match=r"x\.npz is no array of pictures \(.*; check it"):
+    list(pictures.read(BadRecords(0.0)))
 
 
 def test_an_array_that_has_changed_is_read_anew(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import time
 import types
 
 import numpy as np
@@ -205,6 +206,13 @@ def test_sentences_end_at_marks_and_empty_lines_but_not_at_abbreviations():
     "\u6771\u4eac\u3002",
     "\u4eac\u90fd\u3002",
   ]
+
+
+def test_a_long_row_of_marks_takes_no_longer_than_other_text():
+  begun = time.process_time()
+  text = f"One{'.' * 50_000}two. Three"
+  assert [len(found) for found in sentences(text)] == [len(text) - 6, 6]
+  assert time.process_time() - begun < 5
 
 
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "play", "##ing", "##ed", "walk", "we")

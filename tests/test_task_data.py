@@ -9,6 +9,7 @@ import pytest
 
 from research import data
 from research.data import offsets, questions, tag_schemes, tagged
+from research.data.clean import digest
 from research.errors import UserError
 
 FEW = data.ByHash(heldout=0.0)
@@ -141,6 +142,27 @@ def test_a_label_of_no_training_is_told_with_its_line(tmp_path):
   dataset = data.Labelled(train, data.Bytes(), 16, heldout=heldout, marks=(None,) * 3)
   with pytest.raises(UserError, match=r"b.csv, line 2: the label 'a' is not in the training file"):
     dataset.prepare()
+
+
+def test_a_label_that_only_held_out_records_have_is_one_of_the_training_file(tmp_path):
+  rule = data.ByHash(heldout=0.1)
+  texts = [f"rare {i}" for i in range(100)]
+  rare = texts[rule.divide(texts, [digest(text) for text in texts])["heldout"][0]]
+  train = table(tmp_path / "a.csv", [*TEXTS, (rare, "rare")])
+  dataset = data.Labelled(train, data.Bytes(), 24, 3, split=rule, marks=(None,) * 3)
+  prepared = dataset.prepare()
+  assert prepared.labels.names == ("a", "b", "rare")
+  assert "rare" in {record["label"] for record in prepared.records("heldout")}
+  with pytest.raises(UserError, match=r"has 3 labels \(a, b, rare\).*give labels=3"):
+    dataclasses.replace(dataset, labels=2).prepare()
+
+
+def test_a_label_that_is_half_a_character_becomes_a_whole_one(tmp_path):
+  rows = ({"text": text, "label": label.replace("b", "\ud800")} for text, label in TEXTS)
+  (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  train = data.LabelledFile(str(tmp_path / "a.jsonl"))
+  prepared = data.Labelled(train, data.Bytes(), 24, split=FEW, marks=(None,) * 3).prepare()
+  assert prepared.labels.names == ("a", "\ufffd")
 
 
 def test_labels_that_changed_since_training_are_told(tmp_path):
@@ -303,6 +325,15 @@ def test_both_versions_of_squad_and_lines_are_read(tmp_path):
 def test_spans_outside_the_text_are_one_line(tmp_path, answer, said):
   qas = [{"id": "q1", "question": "Who?", "answers": [answer]}]
   with pytest.raises(UserError, match=said):
+    list(squad(tmp_path / "a.json", qas).read())
+
+
+def test_an_answer_is_without_the_white_space_at_its_edges(tmp_path):
+  qas = [{"id": "q1", "question": "What?", "answers": [{"text": " wrote ", "answer_start": 3}]}]
+  (record,) = squad(tmp_path / "a.json", qas).read()
+  assert record["answers"] == [[4, 9]]
+  qas = [{"id": "q1", "question": "What?", "answers": [{"text": " ", "answer_start": 3}]}]
+  with pytest.raises(UserError, match=r"question q1: the answer ' ' is white space; correct"):
     list(squad(tmp_path / "a.json", qas).read())
 
 

@@ -138,6 +138,29 @@ def test_bad_lines_are_named(tmp_path):
     data.Translations(everything, data.Bytes(), 8, heldout=everything).source("train")
 
 
+def test_a_limit_leaves_out_pairs_and_cuts_none(tmp_path):
+  def kept(limit):
+    whole = data.Translations(
+      lines(tmp_path), data.Bytes(), 32, 64, split=data.ByHash(0.0), limit=limit
+    )
+    source = whole.source("train")
+    return set(pairs_of(source.take(np.arange(len(source)), 0)))
+
+  assert kept(30) < kept(200) < kept(10_000) == set(PAIRS)
+  with pytest.raises(
+    UserError, match=r"limit=12 is less than the \d+ bytes of a pair; choose more"
+  ):
+    kept(12)
+
+
+def test_a_pair_of_which_cleaning_leaves_one_side_is_none(tmp_path):
+  pairs = [("\x01", "foo"), ("foo", "\ufeff \x02"), *PAIRS]
+  whole = data.Translations(lines(tmp_path, pairs), data.Bytes(), 32, 64, split=data.ByHash(0.0))
+  source = whole.source("train")
+  assert sorted(pairs_of(source.take(np.arange(len(source)), 0))) == sorted(PAIRS)
+  assert whole.prepare().cleaning.empty == 2
+
+
 def test_a_txt_has_no_columns(tmp_path):
   (tmp_path / "a.txt").write_text("one\n")
   with pytest.raises(

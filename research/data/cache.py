@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -55,7 +57,8 @@ def folder(kind: str, name: str, write: Callable[[pathlib.Path], None]) -> pathl
       stack.enter_context(_alone(final.parent / f".{name}.lock"))
       if final.is_dir() and _whole(final):  # another process was faster
         return final
-      temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{name}.", dir=final.parent))
+      _sweep(final)
+      temporary = _beside(final)
     except OSError as error:
       raise UserError(
         f"cannot write to the cache {final.parent} ({error.strerror}); "
@@ -91,6 +94,30 @@ def _alone(path: pathlib.Path) -> Iterator[None]:
     os.close(lock)
 
 
+def _beside(final: pathlib.Path) -> pathlib.Path:
+  """A new folder whose name says which process of which machine made it."""
+  owner = f"{socket.gethostname()}.{os.getpid()}"
+  return pathlib.Path(tempfile.mkdtemp(prefix=f".{final.name}.{owner}.", dir=final.parent))
+
+
+def _sweep(final: pathlib.Path) -> None:
+  """Removes what processes of this machine left beside a folder when they were killed."""
+  ours = re.compile(rf"\.{re.escape(final.name)}\.{re.escape(socket.gethostname())}\.(\d+)\.[^.]+")
+  for path in final.parent.iterdir():
+    if (found := ours.fullmatch(path.name)) and not _lives(int(found[1])):
+      shutil.rmtree(path, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:  # somebody else's
+    pass
+  return True
+
+
 def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
   try:
     temporary.rename(final)
@@ -98,7 +125,7 @@ def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
     if _whole(final):
       return  # another process was faster
     # Damaged: it is moved out of the way first, for a rename cannot replace a filled folder.
-    broken = pathlib.Path(tempfile.mkdtemp(prefix=f".{final.name}.broken.", dir=final.parent))
+    broken = _beside(final)
     final.rename(broken / "x")
     shutil.rmtree(broken, ignore_errors=True)
     temporary.rename(final)

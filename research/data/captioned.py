@@ -20,7 +20,7 @@ from research.data.bad_records import BadRecords
 from research.data.clean import clean
 from research.data.images import Unreadable
 from research.data.paths import reach
-from research.errors import UserError, nearest
+from research.errors import UserError, nearest, shown
 
 Names = str | tuple[str, ...]
 _COLUMN = re.compile(r"\{([^{}]+)\}")  # in a caption made of columns
@@ -43,6 +43,7 @@ class Picture(NamedTuple):
     place: of its bytes.
     captions: one or more, cleaned.
     columns: what else is said of it, by name.
+    again: further rows of a table that name it.
   """
 
   where: str
@@ -50,6 +51,22 @@ class Picture(NamedTuple):
   place: Place
   captions: tuple[str, ...]
   columns: dict[str, Any]
+  again: tuple[tables.Row, ...] = ()
+
+  def cell(self, name: str) -> Any:
+    """What stands in a column, or None.
+
+    Raises:
+      UserError: rows that name the picture do not say the same.
+    """
+    found = field(self.columns, name)
+    for row in self.again:
+      if (other := field(row.cells, name)) != found:
+        raise UserError(
+          f"{self.where}, and {row.where}: {name!r} of {self.name[:80]} is {shown(found)} and "
+          f"{shown(other)}; a picture has one, so say the same in all of its lines"
+        )
+    return found
 
 
 class Pictures(Protocol):
@@ -129,7 +146,9 @@ class Captioned:
         continue
       before = files.get(file)
       if before is not None:
-        files[file] = before._replace(captions=(*before.captions, *said))
+        files[file] = before._replace(
+          captions=(*before.captions, *said), again=(*before.again, row)
+        )
       else:
         name = file.relative_to(home).as_posix()
         files[file] = Picture(row.where, name, Place(str(file)), said, row.cells)
@@ -148,7 +167,8 @@ class Captioned:
   def uncaptioned(self) -> list[str]:
     """Pictures in the folder that the table does not name."""
     home = self._home()
-    named = {picture.name for picture in self.read(BadRecords(1.0))}
+    whole = dataclasses.replace(self, only=())  # lines that are not read have captions, too
+    named = {picture.name for picture in whole.read(BadRecords(1.0))}
     return [name for name in images.in_folder(home) if name not in named]
 
   def _home(self) -> pathlib.Path:

@@ -89,7 +89,9 @@ def _pixels(source: CaptionedArray, path: pathlib.Path, stamp: tuple[int, int]) 
       _check_size(path)
     found = np.load(path, mmap_mode="r", allow_pickle=False)
     found = found if isinstance(found, np.ndarray) else _chosen(found, source)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except UserError:
+    raise
+  except Exception as error:  # zlib, zipfile and NumPy have nothing in common
     raise _none(path, error) from None
   if found.dtype != np.uint8 or found.ndim not in (3, 4) or found.shape[3:] not in ((), (3,), (4,)):
     raise UserError(

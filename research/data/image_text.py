@@ -17,7 +17,7 @@ import numpy as np
 from research.data import augmentation, cache, captions, draws, picture_store, pipeline, tokenizers
 from research.data.augmentation import Change, Crop, SquareCrop
 from research.data.bad_records import BadRecords, check_share
-from research.data.captioned import Picture, Pictures, field
+from research.data.captioned import Picture, Pictures
 from research.data.clean import digest
 from research.data.images import Unreadable
 from research.data.splits import HELDOUT, SPLITS, TRAIN, ByHash
@@ -126,8 +126,8 @@ class ImageText:
       if wrong:
         bad.leave_out(f"{picture.where}: {picture.name[:80]} cannot be read ({wrong})")
         continue
-      kept.append(picture._replace(columns={}))
-      words.append(field(picture.columns, self.split.name) if self._by_column else None)
+      kept.append(picture._replace(columns={}, again=()))
+      words.append(picture.cell(self.split.name) if self._by_column else None)
     records = len(kept) + bad.count
     bad.check(records)
     bad.tell(records)

@@ -19,7 +19,7 @@ from research.data.vocabulary import Tokenizer, Vocabulary
 from research.data.word_dropout import WordDropout
 from research.errors import UserError
 
-FORMAT = 1  # raise it whenever the files of the cache, or what is in them, change
+FORMAT = 2  # raise it whenever the files of the cache, or what is in them, change
 KEYS = ("tokens", "segments", "label")
 BERT_MARKS = ("[CLS]", "[SEP]", "[SEP]")
 MASK = "[MASK]"
@@ -191,7 +191,7 @@ def _label(row: tables.Row, column: str) -> str:
   value = row.cells.get(column)
   if isinstance(value, int):  # of .jsonl
     return str(value)
-  label = tables.text_of(row, column).strip()
+  label = clean(tables.text_of(row, column)).strip()
   if not label:
     raise UserError(f"{row.where}: the label is empty; write one, or remove the row")
   return label

@@ -81,7 +81,8 @@ class PairFiles:
   Attributes:
     pattern: a path or a glob, as of `Files`.
     source, target: names of the columns or of the fields of .jsonl objects; or numbers of columns
-      from 0 on, of .tsv files that do not name them in a first line.
+      from 0 on, of .tsv files that do not name them in a first line; their lines are rows as they
+      stand, and quotes are letters.
   """
 
   pattern: str

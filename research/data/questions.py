@@ -15,7 +15,7 @@ from research.data.task_rows import Record, Records
 from research.data.vocabulary import Tokenizer, Vocabulary
 from research.errors import UserError
 
-FORMAT = 1  # raise it whenever the files of the cache, or what is in them, change
+FORMAT = 2  # raise it whenever the files of the cache, or what is in them, change
 KEYS = ("tokens", "segments", "first", "last")
 MARKS = ("[CLS]", "[SEP]")
 

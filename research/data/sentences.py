@@ -6,9 +6,10 @@ import re
 
 # After a mark that ends sentences and what closes with it (quotes, brackets), where white space
 # follows and no small letter; after an empty line; after a mark of Chinese and Japanese (full
-# stop, full-width ! and ?), which need no space.
+# stop, full-width ! and ?), which need no space. Marks in a row begin with the first: tried from
+# each, their time would go with the square.
 END = re.compile(
-  r"""[.!?\u2026]+["'\u201d\u2019\u00bb)\]]*(?=\s+[^\sa-z])"""
+  r"""(?<![.!?\u2026])[.!?\u2026]+["'\u201d\u2019\u00bb)\]]*(?=\s+[^\sa-z])"""
   r"""|(?<=\S)(?=\s*\n[ \t]*\n)"""
   r"""|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d\u2019\uff09]*"""
 )

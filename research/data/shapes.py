@@ -51,6 +51,12 @@ class Shapes:
   tokenizer: Tokenizer = Bytes()  # noqa: RUF009 (frozen)
   seed: int = 0
 
+  def __post_init__(self):
+    captions.check_length(self.length)
+    for name, least in (("image_size", 1), ("examples", 1), ("heldout", 0)):
+      if getattr(self, name) < least:
+        raise UserError(f"{name}={getattr(self, name)} must be at least {least}.")
+
   def source(self, split: str) -> Drawings:
     """The pairs of "train" or "heldout"."""
     if split not in SPLITS:

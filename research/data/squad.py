@@ -129,7 +129,15 @@ def _answers(where: str, context: str, cells: dict[str, Any]) -> list[list[int]]
         f"{where}: the answer {_shown(text)} should begin at character {begin}, where the context "
         f"has {_shown(context[begin:end])}; count characters, not bytes"
       )
-  return [[begin, end] for begin, end, _ in spans]
+  return [_bare(where, context, begin, end) for begin, end, _ in spans]
+
+
+def _bare(where: str, context: str, begin: int, end: int) -> list[int]:
+  """A span without the white space at its edges, which many vocabularies have no tokens for."""
+  text = context[begin:end]
+  if not text.strip():
+    raise UserError(f"{where}: the answer {_shown(text)} is white space; correct its place")
+  return [begin + len(text) - len(text.lstrip()), begin + len(text.rstrip())]
 
 
 def _span(where: str, answer: dict[str, Any]) -> tuple[int, int, str]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from research.errors import UserError, nearest
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 KINDS = (".jsonl", *DELIMITERS)
+LINE_BREAK = re.compile("\r\n|\r|\n")
 
 
 class Row(NamedTuple):
@@ -113,16 +115,19 @@ def _cells(path: pathlib.Path, text: str, delimiter: str, needs: Sequence[str]) 
     begun = reader.line_num + 1
     try:
       cells = next(reader, None)
-      where = f"{path}, line {reader.line_num}"
+      problem = _swallowed(cells or [], len(names)) if delimiter == DELIMITERS[".tsv"] else ""
     except csv.Error as error:
+      problem = str(error)
+    if problem:
       # What a stray quote swallows up to the next one is as many bad rows as lines.
       for number in range(begun, reader.line_num + 1):
         where = f"{path}, line {number}"
         of = "" if number == begun else f" in the row that begins at line {begun}"
-        yield Row(where, {}, f"{where}: {error}{of}; {quote}")
+        yield Row(where, {}, f"{where}: {problem}{of}; {quote}")
       continue
     if cells is None:
       return
+    where = f"{path}, line {reader.line_num}"
     if len(cells) < len(names):
       if cells:  # an empty line is no row
         ends = f"the row ends before column {names[len(cells)]!r}"
@@ -132,3 +137,11 @@ def _cells(path: pathlib.Path, text: str, delimiter: str, needs: Sequence[str]) 
       yield Row(where, {}, f"{where}: {count}; {quote}")
     else:
       yield Row(where, dict(zip(names, cells)))
+
+
+def _swallowed(cells: Sequence[str], columns: int) -> str:
+  """Why a row of a .tsv is none: each of its lines alone would be one; "" where that is not so."""
+  lines = LINE_BREAK.split("\t".join(cells))
+  if min(len(lines), columns) < 2 or any(line.count("\t") != columns - 1 for line in lines):
+    return ""
+  return "a quoted cell holds whole rows (if it should, write .jsonl)"

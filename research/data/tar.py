@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 LONGEST = (
@@ -70,15 +70,25 @@ class _Header(tarfile.TarInfo):
   @classmethod
   def frombuf(cls, buf, encoding, errors):
     """The member that a block describes; called by `tarfile` for each header."""
-    try:
-      header = tarfile.TarInfo.frombuf.__func__(cls, buf, encoding, errors)
-    except tarfile.EOFHeaderError:
-      raise
-    except tarfile.HeaderError as error:
-      raise Broken(str(error) or "it ends early") from error
-    if header.type in EXTENDED and header.size > LONGEST:
-      raise Broken(f"an extended header of {header.size:,} bytes")
-    return header
+    return _understood(lambda: tarfile.TarInfo.frombuf.__func__(cls, buf, encoding, errors))
+
+  @classmethod
+  def _frombuf(cls, buf, encoding, errors, **how):
+    """As `frombuf`, in whose place a `tarfile` that has it calls it (CPython's gh-141707)."""
+    parent = tarfile.TarInfo._frombuf.__func__
+    return _understood(lambda: parent(cls, buf, encoding, errors, **how))
+
+
+def _understood(header: Callable[[], tarfile.TarInfo]) -> tarfile.TarInfo:
+  try:
+    found = header()
+  except tarfile.EOFHeaderError:
+    raise
+  except tarfile.HeaderError as error:
+    raise Broken(str(error) or "it ends early") from error
+  if found.type in EXTENDED and found.size > LONGEST:
+    raise Broken(f"an extended header of {found.size:,} bytes")
+  return found
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Member:

@@ -130,7 +130,7 @@ def prepare(
     version: of what `rows` makes.
     task: see above.
     texts: of a record; the tokenizer learns from those of the train split.
-    labels: of the records of the train split, or None.
+    labels: of the records of the training file, or None.
     rows: (vocabulary, labels, records) -> arrays, and one line on what did not fit, or "".
     keys: the arrays that are in a batch.
 
@@ -147,7 +147,9 @@ def prepare(
     with progress.line("fitting the tokenizer"):
       vocabulary = task.tokenizer.fit([text for r in records[TRAIN] for text in texts(r)])
     vocabulary.save(folder / "vocabulary")
-    known = None if labels is None else labels(records[TRAIN])
+    # What the split holds out is of the training file, too.
+    split_off = records.get(HELDOUT, []) if parts[HELDOUT] is None else []
+    known = None if labels is None else labels([*records[TRAIN], *split_off])
     if known is not None:
       known.save(folder / FILE)
     if task.limit is not None:

@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,6 +25,7 @@ OURS = (
   "glyphs",
 )  # made here on first use, from the interpreter itself
 FORMAT = 1  # raise it whenever what our builders write changes
+_TURNS = threading.RLock()  # what `quiet` exchanges is of the whole process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +203,16 @@ def _ours(name: str):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """TFDS without its log lines, prints, bars and forgotten temporary folders; errors still rise."""
+  """TFDS without its log lines, prints, bars and forgotten temporary folders; errors still rise.
+
+  One thread at a time.
+  """
+  with _TURNS, _quiet():
+    yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
   import absl.logging  # its import sets up logging, so it comes first
 
   loggers = [absl.logging.get_absl_logger(), logging.getLogger()]

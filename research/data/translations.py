@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 
 from research.data import cache, corpus, pipeline, progress, tokenizers
-from research.data.clean import Cleaning, clean_all, digest
+from research.data.clean import Cleaning, clean, clean_all, digest
 from research.data.pair_rows import KEYS, OF_SOURCE, PairRows, Side
 from research.data.parallel import Pair, Parallel
 from research.data.splits import HELDOUT, SPLITS, TRAIN, ByHash, check_whole
 from research.data.vocabulary import Tokenizer, Vocabulary
 from research.errors import UserError
 
-FORMAT = 1  # raise it whenever the files of the cache, or what is in them, change
+FORMAT = 2  # raise it whenever the files of the cache, or what is in them, change
 BETWEEN = "\n"  # stands between a source and its target while they are one document
 
 
@@ -42,7 +42,7 @@ class Translations:
     heldout: pairs that are held out, where they are files of their own; what equals one of them
       is not trained on. None takes them from `pairs` by the split.
     split: says which of `pairs` are held out, without `heldout`.
-    limit: bytes of the train split to use, at most, as of `Text`.
+    limit: bytes of the train split to use, at most, as of `Text`; no pair is cut.
     duplicates: pairs that equal one before are "dropped", or "kept".
   """
 
@@ -167,8 +167,9 @@ def _divide(dataset: Translations) -> tuple[dict[str, list[str]], Cleaning]:
     documents, digests, cleaning = _clean(show(dataset.pairs.read()), dataset.duplicates)
   if not documents:
     raise UserError(f"{dataset.pairs} holds no pair with text on both sides; check the files")
+  whole = dataclasses.replace(dataset, limit=None)  # which would cut a text
   if dataset.heldout is None:
-    texts = corpus.divide(dataset, documents, digests)
+    texts = corpus.divide(whole, documents, digests)
   else:
     heldout, their_digests, _ = _clean(dataset.heldout.read(), "kept")
     if not heldout:
@@ -178,16 +179,32 @@ def _divide(dataset: Translations) -> tuple[dict[str, list[str]], Cleaning]:
     if not kept:
       raise UserError(f"all pairs of {dataset.pairs} are held out as well; give others")
     documents, digests = [documents[i] for i in kept], [digests[i] for i in kept]
-    whole = dataclasses.replace(dataset, split=ByHash(heldout=0.0))
+    whole = dataclasses.replace(whole, split=ByHash(heldout=0.0))
     texts = {**corpus.divide(whole, documents, digests), HELDOUT: heldout}
   # Neighbours share a row: those of one text should not share all of them.
-  return {**texts, TRAIN: sorted(texts[TRAIN], key=digest)}, cleaning
+  return {**texts, TRAIN: sorted(_limited(texts[TRAIN], dataset.limit), key=digest)}, cleaning
+
+
+def _limited(pairs: list[str], limit: int | None) -> list[str]:
+  """Pairs of so many bytes at most, those that come first in the order that `corpus` has."""
+  if limit is None:
+    return pairs
+  order = sorted(pairs, key=lambda pair: digest(pair)[8:])
+  sizes = np.cumsum([len(pair.encode()) for pair in order])
+  if sizes[0] > limit:
+    raise UserError(
+      f"limit={limit} is less than the {sizes[0]} bytes of a pair; choose more, or None"
+    )
+  return order[: np.searchsorted(sizes, limit, side="right")]
 
 
 def _clean(pairs, duplicates: str) -> tuple[list[str], list[bytes], Cleaning]:
   """Every pair as one document of two lines; where a side is empty there is nothing to learn."""
   lines = ([re.sub("[\r\n]+", " ", side).strip() for side in pair] for pair in pairs)
-  return clean_all((BETWEEN.join(pair) if all(pair) else "" for pair in lines), duplicates)
+  documents = (
+    BETWEEN.join(pair) if all(clean(side).strip() for side in pair) else "" for pair in lines
+  )
+  return clean_all(documents, duplicates)
 
 
 def _tokenize(
