@@ -100,6 +100,20 @@ def test_the_loss_is_that_of_the_logits_at_the_places(golden):
 ALONE = {"loss": "nats", "nats": "nats", "accuracy": "accuracy"}
 
 
+def test_a_second_segment_is_learned_as_the_only_kind_where_there_is_one():
+  model = SMALL.clone(segment_types=1, position_offset=2, layers="loop")
+  batch = rows(B=2)
+  first = np.minimum(batch["segments"], 1)
+  params = nn.meta.unbox(model.init(jax.random.key(0), batch["tokens"]))
+
+  def slope(segments):
+    states = lambda p: model.apply(p, batch["tokens"], segments, method="encode")  # noqa: E731
+    return jax.grad(lambda p: jnp.sum(states(p)[..., 0]))(params)["params"]["embed_segments"]
+
+  assert (batch["segments"] == 2).any()
+  jax.tree.map(np.testing.assert_array_equal, slope(batch["segments"]), slope(first))
+
+
 def test_what_is_padding_changes_nothing(golden):
   batch = rows()
   noisy = {**batch, "tokens": np.where(batch["segments"] > 0, batch["tokens"], 7)}

@@ -1,6 +1,7 @@
 """Folders that are damaged, hostile or of another kind end in one line, and leave nothing."""
 
 import json
+import pathlib
 import struct
 
 import hf_cases
@@ -14,8 +15,10 @@ from safetensors.numpy import load_file, save_file
 from research import hf
 from research.cli import main
 from research.errors import UserError
+from research.hf import folder as folders
 from research.hf import tensors
-from research.models import GPT
+from research.models import BERT, GPT
+from research.stacking import unstack
 
 TENSORS = "model.safetensors"
 
@@ -46,6 +49,10 @@ def with_header(folder, change):
   change(header)
   text = json.dumps(header).encode()
   (folder / TENSORS).write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+def flat(params):
+  return {name: np.asarray(x) for name, x in unstack(params).items()}
 
 
 NAME = "transformer.wte.weight"
@@ -174,6 +181,123 @@ def test_older_spellings_and_buffers_are_understood(tmp_path):
 
   rewritten(folder, older)
   jax.tree.map(np.testing.assert_array_equal, new, hf.read(folder).params)
+
+
+POOLER = {"pooler.dense.weight": (12, 12), "pooler.dense.bias": (12,)}
+
+
+@pytest.mark.parametrize(
+  ("name", "more", "less"),
+  [
+    ("roberta_plain", "roberta.", ()),
+    ("bert_words", "bert.", ()),
+    ("bert_words", None, ("cls.",)),
+    ("roberta_plain", None, ("lm_head.",)),
+    ("bert_bare", None, ("pooler.",)),
+    ("roberta_bare", None, ("pooler.",)),
+    ("vit_plain", None, ("pooler.",)),
+    ("vit_two", None, ("classifier.",)),
+  ],
+)
+def test_a_head_more_or_less_goes_out_as_it_came(name, more, less, tmp_path):
+  source = hf_ours.make(CASES[name], tmp_path / "source")
+
+  def change(held):
+    for tensor in [n for n in held if n.startswith(less)] if less else ():
+      del held[tensor]
+    if more:
+      held |= {more + n: hf_cases.weight(n, shape) for n, shape in POOLER.items()}
+
+  rewritten(source, change)
+  found = hf.read(source)
+  hf.write(tmp_path / "out", found.model, flat(found.params), config=found.config)
+  before, after = (load_file(f / TENSORS) for f in (source, tmp_path / "out"))
+  assert {n: x.tobytes() for n, x in before.items()} == {n: x.tobytes() for n, x in after.items()}
+  assert json.loads((tmp_path / "out" / "config.json").read_text()) == found.config
+
+
+def test_a_head_that_was_trained_makes_a_class_that_has_it(tmp_path):
+  found = hf.read(hf_ours.make(CASES["roberta_plain"], tmp_path / "source"))
+  bare = {**found.config, "architectures": ["RobertaModel"]}
+  pooler = {"pooler/kernel": np.ones((12, 12)), "pooler/bias": np.ones(12)}
+  hf.write(tmp_path / "out", found.model, {**flat(found.params), **pooler}, config=bare)
+  assert hf.read(tmp_path / "out").config["architectures"] == ["RobertaForMaskedLM"]
+
+
+def scaled(folder, log_scale):
+  rewritten(folder, lambda held: held.update(logit_scale=np.asarray(log_scale, np.float32)))
+  return hf.read(folder)
+
+
+def test_a_scale_beyond_the_bound_comes_in_and_goes_out_as_it_was(tmp_path):
+  folder = hf_ours.make(CASES["clip_plain"], tmp_path / "clip")
+  for log_scale, bound in ((np.log(100), 100), (4.7, None)):
+    found = scaled(folder, log_scale)
+    assert found.model.largest_scale == bound
+    scale = found.model.apply({"params": found.params}, method="scale")
+    assert scale == pytest.approx(np.exp(log_scale))
+    out = tmp_path / f"out {bound}"
+    hf.write(out, found.model, flat(found.params), config=found.config)
+    assert load_file(out / TENSORS)["logit_scale"] == np.float32(log_scale)
+
+
+def test_a_scale_goes_out_as_the_model_bounds_it(tmp_path):
+  found = scaled(hf_ours.make(CASES["clip_plain"], tmp_path / "clip"), 4.7)
+  bounded = found.model.clone(largest_scale=50.0)
+  hf.write(tmp_path / "out", bounded, flat(found.params), config=found.config)
+  written = load_file(tmp_path / "out" / TENSORS)["logit_scale"]
+  assert written == pytest.approx(np.log(50)) and written.dtype == np.float32
+
+
+def described(kind, **values):
+  """Our model of a config alone."""
+  base = {"model_type": kind, **hf_cases.BASES[kind], **values}
+  return folders.model(pathlib.Path("here"), base, {"classifier.weight"})[1]
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_a_window_that_is_not_given_is_that_of_transformers(kind):
+  sliding = {"use_sliding_window": True, "max_window_layers": 0}
+  assert described(kind, **sliding).windows == (4096,)
+  assert described(kind, **sliding, sliding_window=None).windows == ()
+  assert described(kind).windows == ()
+
+
+@pytest.mark.parametrize(
+  ("kind", "values", "says"),
+  [
+    ("qwen2", {"max_window_layers": "x"}, "max_window_layers='x' is not a count, at least 0"),
+    ("qwen2", {"layer_types": 5}, "layer_types=5 is not a list of names"),
+    ("qwen2", {"layer_types": [{}]}, "layer_types=.* is not a list of names"),
+    ("vit", {"id2label": 5}, "id2label=5 is not an object"),
+    ("gpt2", {"architectures": [{}]}, "architectures=.* is not a list of names"),
+  ],
+)
+def test_a_value_of_another_type_is_told(kind, values, says):
+  with pytest.raises(UserError, match=says):
+    described(kind, **hf_cases.SLIDING, **values)
+
+
+def test_null_is_the_number_of_layers_that_transformers_takes():
+  assert described("qwen2", **hf_cases.SLIDING, max_window_layers=None).windows == ()
+
+
+def test_of_two_names_of_a_value_transformers_reads_the_older():
+  both = {"rope_scaling": hf_cases.LINEAR, "rope_parameters": hf_cases.YARN}
+  alone = {"rope_scaling": None, "rope_parameters": hf_cases.LINEAR}
+  assert described("llama", **both) == described("llama", **alone)
+  older = {**hf_cases.CAPTIONS, "hidden_size": 24}
+  found = described("clip", text_config_dict=older, vision_config_dict=None)
+  assert found == described("clip", text_config=older)
+  config = {"model_type": "clip", **hf_cases.BASES["clip"], "text_config_dict": older}
+  again = folders.described(found.clone(text_heads=4), config)[1]
+  assert folders.model(pathlib.Path("here"), again, ())[1].text_heads == 4
+
+
+def test_positions_behind_padding_need_one_before_them():
+  model = BERT(vocab_size=8, max_length=4, width=4, depth=1, heads=2, position_offset=0)
+  with pytest.raises(UserError, match=r"position_offset=0 cannot be exported: .* at least 1"):
+    folders.described(model, {"model_type": "roberta"})
 
 
 def test_a_prefix_may_be_left_out(folder):

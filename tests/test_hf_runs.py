@@ -1,16 +1,19 @@
 """Folders become runs that write, and runs become folders; the tokenizer goes with them."""
 
 import json
+import re
 
 import hf_ours
 import jax
 import numpy as np
 import pytest
 from hf_ours import CASES
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from research import checkpoint, data, hf, models, record, sample, update, warm_start
 from research.cli import main
+from research.data.hugging_face import HuggingFaceVocabulary
+from research.errors import UserError
 from research.hf import vocabulary
 from research.load import recipe
 from research.retention import Keep
@@ -257,6 +260,61 @@ def test_a_run_of_ones_own_goes_out_with_its_bytes(tmp_path):
   text = "Grüße,\n  世界\t<|endoftext|"
   assert tokenizer.encode(text).ids == list(text.encode())
   assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_any_piece_may_end_or_begin_a_text_and_goes_out_as_it_is_called():
+  from tokenizers import Tokenizer, models
+
+  plain = Tokenizer(models.BPE({"a": 0, "<s>": 1, "</s>": 2}, [])).to_str()
+  written = vocabulary.files(HuggingFaceVocabulary(plain, "</s>", "<s>"), 8)
+  about = json.loads(written[vocabulary.ABOUT])
+  assert (about["bos_token"], about["eos_token"]) == ("<s>", "</s>")
+
+
+def test_positions_begin_one_behind_the_padding_that_goes_out():
+  from tokenizers import Tokenizer
+  from tokenizers import models as kinds
+
+  from research.hf import runs
+
+  tokenizer = Tokenizer(kinds.BPE({"a": 0, "[PAD]": 1, "</s>": 2}, []))
+  tokenizer.add_special_tokens(["[PAD]", "</s>"])
+  words = HuggingFaceVocabulary(tokenizer.to_str(), "</s>")
+  model = models.BERT(vocab_size=3, max_length=4, width=4, depth=1, heads=1)
+  for offset in (None, 2):
+    assert runs._tokens(model.clone(position_offset=offset), words)["pad_token_id"] == 1
+  with pytest.raises(UserError, match=r"\[PAD\]=1 .* train with model.position_offset=2"):
+    runs._tokens(model.clone(position_offset=3), words)
+
+
+def test_dropouts_that_fine_tuning_would_not_have_are_told(tmp_path, capsys):
+  source = hf_ours.make(CASES["gpt2_relu"], tmp_path / "gpt2")
+  config = json.loads((source / "config.json").read_text())
+  for attention, said in (
+    (0.1, ""),
+    (0.0, "dropout=0.1 in all places here, .* attn_pdrop=0.0;"),
+  ):
+    config |= {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": attention}
+    (source / "config.json").write_text(json.dumps(config))
+    assert main(["import", "hf", str(source), "--workdir", str(tmp_path / f"run{attention}")]) == 0
+    error = capsys.readouterr().err
+    assert re.search(said, error) and error.count("note:") == bool(said)
+
+
+def test_a_scale_beyond_the_bound_is_one_in_the_run_too(tmp_path):
+  from research.hf import runs
+
+  source = hf_ours.make(CASES["clip_plain"], tmp_path / "source")
+  held = load_file(source / "model.safetensors")
+  save_file({**held, "logit_scale": np.asarray(4.7, np.float32)}, source / "model.safetensors")
+  runs.import_run(source, tmp_path / "run")
+  assert record.open_run(tmp_path / "run")[0].model.largest_scale is None
+  runs.export_run(tmp_path / "run", tmp_path / "out")
+  assert load_file(tmp_path / "out" / "model.safetensors")["logit_scale"] == np.float32(4.7)
+  assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+    "config.json",
+    "model.safetensors",
+  ]
 
 
 def test_the_leading_token_is_found_whatever_a_tokenizer_fills_up(tmp_path):

@@ -70,6 +70,16 @@ def test_hits_are_those_of_every_order_of_what_ties():
       assert ours[q, i] == pytest.approx(brute_force(scores[q], right[q], k))
 
 
+def test_what_is_no_number_is_never_a_hit():
+  scores, right = np.eye(4), np.eye(4, dtype=bool)
+  scores[0, 0] = np.nan  # the right one: as far as can be, also where all places are looked at
+  scores[1, 2] = np.nan  # a wrong one takes no place
+  scores[2] = np.nan
+  np.testing.assert_array_equal(ranks.hits(scores, right, (1, 4)), [[0, 0], [1, 1], [0, 0], [1, 1]])
+  assert not ranks.hits(np.full((2, 3), np.nan), np.eye(2, 3, dtype=bool), (1, 3)).any()
+  np.testing.assert_array_equal(ranks.drawn(np.array([0, 1]), np.zeros(2), np.ones(2)), [0, 1])
+
+
 def pictures_with_captions():
   """20 pairs: 8 pictures with several captions, of which two are said of two pictures."""
   shown = np.array([0, 0, 0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 6, 7, 7, 7])

@@ -109,6 +109,11 @@ def write_bert(model: BERT) -> dict[str, Any]:
 
 def write_roberta(model: BERT) -> dict[str, Any]:
   only(model, "RoBERTa", activation="gelu_exact")
+  if not model.position_offset or model.position_offset < 1:
+    raise UserError(
+      f"model.position_offset={model.position_offset} cannot be exported: RoBERTa's positions "
+      "begin behind the number of its padding; it must be at least 1."
+    )
   return {**_write(model), "pad_token_id": model.position_offset - 1}
 
 
@@ -152,10 +157,11 @@ BERT_FAMILY = Family(
   write=write_bert,
   tables=bert_tables,
   architectures={
-    "BertForPreTraining": frozenset({"pooler", "words", "next_sentence"}),
-    "BertForMaskedLM": frozenset({"words"}),
-    "BertForNextSentencePrediction": frozenset({"pooler", "next_sentence"}),
     "BertModel": frozenset({"pooler"}),
+    # It leaves a pooler alone that lies beside its head, as in many checkpoints; so does RoBERTa's.
+    "BertForMaskedLM": frozenset({"pooler", "words"}),
+    "BertForNextSentencePrediction": frozenset({"pooler", "next_sentence"}),
+    "BertForPreTraining": frozenset({"pooler", "words", "next_sentence"}),
   },
   prefix="bert.",
   bare="BertModel",
@@ -168,8 +174,8 @@ ROBERTA_FAMILY = Family(
   write=write_roberta,
   tables=roberta_tables,
   architectures={
-    "RobertaForMaskedLM": frozenset({"words"}),
     "RobertaModel": frozenset({"pooler"}),
+    "RobertaForMaskedLM": frozenset({"pooler", "words"}),
   },
   prefix="roberta.",
   bare="RobertaModel",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
+
+import numpy as np
 
 from research.errors import UserError
 from research.hf.config import THEIRS, Config
@@ -65,8 +68,9 @@ SIGLIP_TEXT_PROJECTION = linear("text_model.head", "project_text", "D", "E")
 BUFFERS = (r"(text|vision)_model\.embeddings\.position_ids",)
 
 
-def _read(config: Config, *, activation: str, epsilon: float) -> dict[str, Any]:
-  text, image = config.part("text_config"), config.part("vision_config")
+def _read(
+  config: Config, text: Config, image: Config, *, activation: str, epsilon: float
+) -> dict[str, Any]:
   image.only("a picture has three colours here", num_channels=3)
   values = {}
   for ours, side in {"text": text, "image": image}.items():
@@ -89,22 +93,28 @@ def _read(config: Config, *, activation: str, epsilon: float) -> dict[str, Any]:
 
 def read_clip(config: Config, names: Collection[str]) -> CLIP:
   del names
-  text, image = config.part("text_config"), config.part("vision_config")
+  text, image = (_tower(config, name) for name in ("text_config", "vision_config"))
   return CLIP(
     vocab_size=text.size("vocab_size", 49_408),
     max_length=text.size("max_position_embeddings", 77),
     image_size=image.size("image_size", 224),
     patch=image.size("patch_size", 32),
     embedding=config.size("projection_dim", 512),
-    **_read(config, activation="quick_gelu", epsilon=1e-5),
+    **_read(config, text, image, activation="quick_gelu", epsilon=1e-5),
   )
+
+
+def _tower(config: Config, name: str) -> Config:
+  """The config of a tower; its older name stands above the newer one in transformers."""
+  older = f"{name}_dict"
+  return config.part(name if config.values.get(older) is None else older)
 
 
 def read_siglip(config: Config, names: Collection[str]) -> CLIP:
   del names
   text, image = config.part("text_config"), config.part("vision_config")
   image.only("pictures are pooled by attention", vision_use_head=True)
-  values = _read(config, activation="gelu_pytorch_tanh", epsilon=1e-6)
+  values = _read(config, text, image, activation="gelu_pytorch_tanh", epsilon=1e-6)
   return CLIP(
     vocab_size=text.size("vocab_size", 32_000),
     max_length=text.size("max_position_embeddings", 64),
@@ -180,6 +190,22 @@ def _tables(model: CLIP, image_rows, joint, text_projection) -> list[Table]:
     Table(joint, image),
     Table(text_projection, text),
   ]
+
+
+def unbounded(model: CLIP, params: Mapping[str, Any]) -> CLIP:
+  """The model of a checkpoint: without a bound where its scale is beyond, as theirs has none."""
+  return model.clone(largest_scale=None) if params["log_scale"] > _limit(model) else model
+
+
+def bounded(model: CLIP, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The parameters with the scale that the model uses: theirs has no bound."""
+  scale = {name: np.minimum(x, _limit(model)) for name, x in params.items() if name == "log_scale"}
+  return {**params, **scale}
+
+
+def _limit(model: CLIP) -> np.float32:
+  """Of the logarithm of the scale, as the model rounds it."""
+  return np.float32(np.inf if model.largest_scale is None else math.log(model.largest_scale))
 
 
 def colours(about: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -36,11 +36,11 @@ class Config:
   def __init__(self, where: Path | str, values: Mapping[str, Any]):
     self.where, self.values = where, dict(values)
 
-  def size(self, name: str, default: Any = REQUIRED) -> Any:
+  def size(self, name: str, default: Any = REQUIRED, *, least: int = 1) -> Any:
     """A count, at least 1; the default stands for what is absent or null."""
     most = LAYERS if "layer" in name else LARGEST
-    fits = lambda n: type(n) is int and 1 <= n <= most  # noqa: E731
-    return self._value(name, default, f"a count, at least 1 and at most {most:,}", fits)
+    fits = lambda n: type(n) is int and least <= n <= most  # noqa: E731
+    return self._value(name, default, f"a count, at least {least} and at most {most:,}", fits)
 
   def number(self, name: str, default: Any = REQUIRED) -> Any:
     """A number above 0."""
@@ -55,6 +55,11 @@ class Config:
   def truth(self, name: str, default: bool) -> bool:
     """True or false."""
     return self._value(name, default, "true or false", lambda x: type(x) is bool)
+
+  def names(self, name: str) -> list[str] | None:
+    """A list of names, None where it is absent or null."""
+    fits = lambda xs: isinstance(xs, list) and all(isinstance(x, str) for x in xs)  # noqa: E731
+    return self._value(name, None, "a list of names", fits)
 
   def part(self, name: str) -> Config:
     """A config within this one."""

@@ -22,8 +22,9 @@ class Family:
       counterpart here.
     write: our model -> its config, or a UserError that says what has no counterpart there.
     tables: our model -> its name tables.
-    architectures: the classes of transformers -> the parts (`Row.part`) that their checkpoints
-      have beside what all have; where several fit, the first is written.
+    architectures: the classes of transformers -> the parts (`Row.part`) that their checkpoints may
+      have beside what all have; the first that has those of a model is written, so that smaller
+      ones come first.
     prefix: before the names of the bare model's tensors in the checkpoints of all other classes.
     bare: the class whose checkpoints have no prefix.
     buffers: patterns of tensors that hold no weights, which older checkpoints have.
@@ -52,19 +53,19 @@ class Family:
       name = name.replace(old, new)
     return name
 
-  def architecture(self, parts: frozenset[str]) -> str:
-    """The class of transformers that has these parts and no others.
+  def architecture(self, parts: Collection[str], imported: Sequence[str] = ()) -> str:
+    """The class of transformers that has these parts: the imported one before all others.
 
     Raises:
       UserError: there is none.
     """
-    for name, of_class in self.architectures.items():
-      if of_class == parts:
+    known = [name for name in imported if name in self.architectures]
+    for name in (*known, *self.architectures):
+      if self.architectures[name].issuperset(parts):
         return name
-    heads = " and ".join(sorted(parts)) or "no head"
     raise UserError(
-      f"transformers has no {self.model_type} model with {heads} alone; its classes are "
-      f"{', '.join(self.architectures)}."
+      f"transformers has no {self.model_type} model with {' and '.join(sorted(parts))}; its "
+      f"classes are {', '.join(self.architectures)}."
     )
 
 

@@ -17,7 +17,7 @@ from research.errors import UserError, nearest
 from research.hf import tensors
 from research.hf.bart import BART, MARIAN
 from research.hf.bert import BERT_FAMILY, ROBERTA_FAMILY
-from research.hf.clip import CLIP_FAMILY, SIGLIP_FAMILY, colours
+from research.hf.clip import CLIP_FAMILY, SIGLIP_FAMILY, bounded, colours, unbounded
 from research.hf.config import Config
 from research.hf.family import Family
 from research.hf.gpt2 import GPT1, GPT2
@@ -81,7 +81,10 @@ def read(path: Path | str) -> Imported:
       entries[spelled] = (name, entry)
   family, of_ours = model(folder, config, entries)
   names = {name: list(entry.shape) for name, (_, entry) in entries.items()}
-  return Imported(of_ours, _params(folder, family, of_ours, entries), config, family, names)
+  params = _params(folder, family, of_ours, entries)
+  if isinstance(of_ours, CLIP):
+    of_ours = unbounded(of_ours, params)
+  return Imported(of_ours, params, config, family, names)
 
 
 def model(folder: Path, config: Mapping[str, Any], names: Collection[str]) -> tuple[Family, Any]:
@@ -100,6 +103,7 @@ def _family(where: Path, config: Mapping[str, Any]) -> Family:
     )
   if "quantization_config" in config:
     raise UserError(f"{where} describes quantized weights, which are not read; give the others.")
+  Config(where, config).names("architectures")  # what export asks is no surprise then
   kind = config.get("model_type")
   if not isinstance(kind, str) or kind not in FAMILIES:
     raise UserError(
@@ -175,6 +179,8 @@ def write(
   folder = Path(path)
   _check_free(folder)
   family, values = described(model, config or {})
+  if isinstance(model, CLIP):
+    params = bounded(model, params)
   known = {tensor.theirs: tensor for tensor in family.tensors(model)}
   written = {
     name: tensor
@@ -186,7 +192,9 @@ def write(
   if lost or absent:
     what = f"{min(lost)} has no name there" if lost else f"it lacks {absent[0]}"
     raise UserError(f"{folder}: the model cannot be exported as {family.model_type}: {what}.")
-  architecture = _architecture(family, {t.row.part for t in written.values()} - {""}, config or {})
+  parts = {tensor.row.part for tensor in written.values()} - {""}
+  imported = Config(CONFIG, config or {}).names("architectures") or ()
+  architecture = family.architecture(parts, imported)
   bare = architecture == family.bare
   arrays = {
     name.removeprefix(family.prefix) if bare else name: tensor.write(params)
@@ -200,15 +208,6 @@ def write(
     for name, contents in (files or {}).items():
       (temporary / name).write_bytes(contents)
   return family
-
-
-def _architecture(family: Family, parts: set[str], config: Mapping[str, Any]) -> str:
-  """The class that was imported where it has the same heads, or else the first that has them."""
-  names = config.get("architectures")
-  for name in names if isinstance(names, list) else ():
-    if family.architectures.get(name) == parts:
-      return name
-  return family.architecture(frozenset(parts))
 
 
 def described(model: Any, config: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:
@@ -235,6 +234,7 @@ def described(model: Any, config: Mapping[str, Any]) -> tuple[Family, dict[str, 
     for name in ("text_config", "vision_config"):  # a config within the config
       if name in values:
         merged[name] = {**(base.get(name) or {}), **values[name]}
+        merged.pop(f"{name}_dict", None)  # which would stand above it
     return family, merged
   raise reasons[0]
 

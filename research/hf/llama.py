@@ -83,14 +83,14 @@ def _read(kind: str, config: Config, names: Collection[str]) -> GPT:
 
 def _windows(kind: str, config: Config) -> tuple[int | None, ...]:
   """What each layer in turn sees; () where all see all."""
-  window = config.size("sliding_window", None)
+  # Null is no window; what is absent is the default of transformers.
+  window = config.size("sliding_window", None) if "sliding_window" in config.values else 4096
   if kind == "mistral":
-    window = window if "sliding_window" in config.values else 4096
     return () if window is None else (window,)
   if kind == "llama" or window is None or not config.truth("use_sliding_window", False):
     return ()
-  depth, first = config.size("num_hidden_layers"), config.values.get("max_window_layers", 28)
-  kinds = config.values.get("layer_types")
+  depth, first = config.size("num_hidden_layers"), config.size("max_window_layers", 28, least=0)
+  kinds = config.names("layer_types")
   if kinds is None:
     kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(depth)]
   if len(kinds) != depth or not {*kinds} <= {"sliding_attention", "full_attention"}:

@@ -12,8 +12,8 @@ BASE, LENGTH = 10_000.0, 2048
 
 
 def read(config: Config) -> tuple[float, Scaling | None]:
-  """From `rope_parameters`, or from where it stood before: `rope_theta` and `rope_scaling`."""
-  found = config.part("rope_parameters" if config.values.get("rope_parameters") else "rope_scaling")
+  """From `rope_scaling`, which stands above `rope_parameters` in transformers; or `rope_theta`."""
+  found = config.part("rope_scaling" if config.values.get("rope_scaling") else "rope_parameters")
   base = float(found.number("rope_theta", config.number("rope_theta", BASE)))
   kind = found.values.get("rope_type", found.values.get("type", "default"))
   config.only("all values of a head are rotated here", partial_rotary_factor=1.0)

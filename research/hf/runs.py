@@ -7,6 +7,8 @@ the weights: what it is follows from them, and what we do not understand of them
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from research import checkpoint, disk, record, sample, secrets
 from research.data import HuggingFace, vocabulary
-from research.errors import UserError
+from research.errors import UserError, shown
 from research.hf import folder, tensors
 from research.hf import vocabulary as tokenizers
 from research.load import Recipe
@@ -24,7 +26,7 @@ from research.models import BERT, CLIP, GPT, Transformer, ViT
 from research.parameters import under
 from research.retention import Keep
 
-SOURCE, NAMES, WORDS = "hugging_face", "tensors.json", "vocabulary"
+SOURCE, NAMES, FIELDS, WORDS = "hugging_face", "tensors.json", "fields.json", "vocabulary"
 EXPERIMENT = Path(__file__).with_name("imported.py")
 FUNCTIONS = {
   GPT: "text",
@@ -39,6 +41,7 @@ KEPT = (
   *("vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "tokenizer.model"),
   *("spiece.model", "source.spm", "target.spm", "sentencepiece.bpe.model"),
 )
+DROPOUT = re.compile(r"(?!classifier|summary)\w*(dropout|pdrop)(_prob|_rate)?")
 LARGEST = 200_000_000  # bytes of a file that is kept
 
 
@@ -59,6 +62,9 @@ def import_run(path: Path, workdir: Path) -> None:
       if file.is_file() and file.stat().st_size <= LARGEST:
         (temporary / SOURCE / name).write_bytes(file.read_bytes())
     (temporary / SOURCE / NAMES).write_text(json.dumps(imported.names), encoding="utf-8")
+    if isinstance(imported.model, CLIP):  # whose bound follows from a tensor's value
+      fields = {"largest_scale": imported.model.largest_scale}
+      (temporary / SOURCE / FIELDS).write_text(json.dumps(fields), encoding="utf-8")
     if words is not None:
       words.save(temporary / WORDS)
     state = {"params": jax.tree.map(jnp.asarray, imported.params)}
@@ -66,6 +72,23 @@ def import_run(path: Path, workdir: Path) -> None:
       checkpoints.save(0, state)
     words = ["research", "import", "hf", str(path), "--workdir", str(workdir)]
     _remember(temporary, FUNCTIONS[type(imported.model)], secrets.command(words))
+  _note_dropout(imported)
+
+
+def _note_dropout(imported: folder.Imported) -> None:
+  """Says which dropouts fine-tuning would not have: a model of ours has one for all its places."""
+  ours = getattr(imported.model, "dropout", 0.0)
+  theirs = [
+    f"{name}={shown(x)}"
+    for name, x in imported.config.items()
+    if DROPOUT.fullmatch(name) and x not in (None, ours)
+  ]
+  if theirs:
+    print(
+      f"note: fine-tuning has dropout={ours} in all places here, where {folder.CONFIG} has "
+      f"{', '.join(theirs)}; predictions are the same.",
+      file=sys.stderr,
+    )
 
 
 def _remember(folder: Path, function: str, command: str) -> None:
@@ -93,6 +116,8 @@ def described(weights: str) -> tuple[Any, HuggingFace]:
   config = tensors.read_json(source / folder.CONFIG)
   names = tensors.read_json(source / NAMES)
   model = folder.model(source, config, names)[1]
+  if (source / FIELDS).is_file():
+    model = model.clone(**tensors.read_json(source / FIELDS))
   place = Path(weights) / WORDS
   about = vocabulary.read(place) if (place / vocabulary.FILE).is_file() else {}
   return model, HuggingFace(str(place), about.get("end"), about.get("begin"))
@@ -113,7 +138,7 @@ def export_run(workdir: Path, path: Path) -> None:
     kept = {
       file.name: file.read_bytes()
       for file in sorted(source.iterdir())
-      if file.name not in (folder.CONFIG, NAMES)
+      if file.name not in (folder.CONFIG, NAMES, FIELDS)
     }
   elif hasattr(experiment.data, "prepare") or _has_words(workdir):
     words = sample.open_vocabulary(experiment, workdir)
@@ -132,7 +157,13 @@ def _tokens(model: Any, words: Any) -> dict[str, Any]:
     # Targets are led by end-of-text wherever they are trained on here, whatever begins a text.
     numbers |= {"decoder_start_token_id": words.end, "pad_token_id": words.end}
   if "[PAD]" in words.special:
-    numbers["pad_token_id"] = words.special["[PAD]"]
+    numbers["pad_token_id"] = pad = words.special["[PAD]"]
+    if isinstance(model, BERT) and model.position_offset not in (None, pad + 1):
+      raise UserError(
+        f"model.position_offset={model.position_offset} cannot be exported: RoBERTa's positions "
+        f"begin one behind the number of its padding, which is [PAD]={pad} in the vocabulary; "
+        f"train with model.position_offset={pad + 1}."
+      )
   return {"text_config": numbers} if isinstance(model, CLIP) else numbers
 
 

@@ -34,7 +34,7 @@ def _read(config: Config, names: Collection[str]) -> ViT:
   config.only("a picture has three colours here", num_channels=3)
   config.only("all projections of attention have a bias", qkv_bias=True)
   config.only("the layer of the pooler ends in tanh", pooler_act="tanh")
-  labels = config.values.get("id2label")
+  labels = config.part("id2label").values
   width = config.size("hidden_size", 768)
   return ViT(
     image_size=config.size("image_size", 224),

@@ -82,18 +82,21 @@ def check(vocabulary: Vocabulary, model: Any) -> None:
 
 def files(vocabulary: Vocabulary, max_length: int) -> dict[str, bytes]:
   """The files by which `transformers.AutoTokenizer` makes the same tokens, by name."""
+  from tokenizers import Tokenizer
+
   if isinstance(vocabulary, ByteVocabulary):
     text = _bytes()
   elif isinstance(vocabulary, HuggingFaceVocabulary):
     text = vocabulary.text
   else:
     return {"tokenizer.model": vocabulary.model}
-  names = {i: name for name, i in vocabulary.special.items()}
+  # Not only among the special ones: any piece may end a text.
+  name = Tokenizer.from_str(text).id_to_token
   about: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-  about |= {USUAL[name]: name for name in vocabulary.special if name in USUAL}
-  about["eos_token"] = names.get(vocabulary.end, END)
+  about |= {USUAL[piece]: piece for piece in vocabulary.special if piece in USUAL}
+  about["eos_token"] = name(vocabulary.end)
   if vocabulary.begin != vocabulary.end:
-    about["bos_token"] = names[vocabulary.begin]
+    about["bos_token"] = name(vocabulary.begin)
   about["model_max_length"] = max_length
   # Decoded text is what was written, with the spaces that it has.
   about["clean_up_tokenization_spaces"] = False

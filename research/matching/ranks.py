@@ -3,7 +3,8 @@
 The tie rule, in full: cosines are compared to six digits behind the point, for the seventh is
 rounding. Where right and wrong ones share a score, every order of these is as likely as another,
 and what is counted is the probability of a hit. So a model whose vectors are all the same scores
-what chance scores, neither nothing nor everything.
+what chance scores, neither nothing nor everything. What is no number (NaN) is farther than all that
+are, and never a hit.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ def hits(scores_QJ: np.ndarray, right_QJ: np.ndarray, nearest: Sequence[int]) ->
     right_QJ: which of these are right; at least one for a query.
     nearest: the numbers k.
   """
-  scores_QJ = np.round(scores_QJ, DIGITS)
+  scores_QJ = np.round(np.where(np.isnan(scores_QJ), -np.inf, scores_QJ), DIGITS)
   best_Q1 = np.where(right_QJ, scores_QJ, -np.inf).max(axis=1, keepdims=True)
   nearer_Q = (scores_QJ > best_Q1).sum(axis=1)
-  same_QJ = scores_QJ == best_Q1
+  same_QJ = (scores_QJ == best_Q1) & np.isfinite(best_Q1)
   right_Q, wrong_Q = ((same_QJ & x).sum(axis=1) for x in (right_QJ, ~right_QJ))
   return np.stack([drawn(right_Q, wrong_Q, k - nearer_Q) for k in nearest], axis=1)
 
@@ -35,13 +36,14 @@ def hits(scores_QJ: np.ndarray, right_QJ: np.ndarray, nearest: Sequence[int]) ->
 def drawn(right: np.ndarray, wrong: np.ndarray, places: np.ndarray) -> np.ndarray:
   """The probability that of `right` and `wrong` ones, put into a row by lot, a right one is first.
 
-  First are those at the beginning, in so many places; arrays of one shape.
+  First are those at the beginning, in so many places; arrays of one shape. Without right ones it
+  is 0.
   """
   missed = np.ones(np.shape(right))
   for i in range(int(np.max(places, initial=0))):
     left = np.maximum(wrong - i, 0)
     missed *= np.where(i < places, left / np.maximum(left + right, 1), 1.0)
-  return 1.0 - missed
+  return np.where(right > 0, 1.0 - missed, 0.0)
 
 
 def found(

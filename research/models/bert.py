@@ -109,7 +109,7 @@ class BERT(nn.Module):
     if segments_BL is None:
       segments_BL = jnp.ones_like(tokens_BL)
     x_BLD = self.embed(tokens_BL) + self.embed_positions(self._positions(segments_BL))
-    x_BLD += self.embed_segments(jnp.maximum(segments_BL - 1, 0))
+    x_BLD += self.embed_segments(jnp.clip(segments_BL - 1, 0, self.segment_types - 1))
     x_BLD = self.drop(self.embed_norm(x_BLD).astype(self.dtype))
     mask = padding(segments_BL, tokens_BL.shape[1])
     return self.blocks(constrain(x_BLD, "BLD"), mask)

@@ -223,8 +223,8 @@ def unit(x_BE: Array) -> Array:
 def at_most(x: Array, limit: float) -> Array:
   """min(x, limit), whose gradient passes where descent along it leads back below the limit.
 
-  The parameter then stays at its bound until it has a reason to leave, as if it was clipped after
-  every update; the gradient of a plain minimum would never let it go.
+  A parameter beyond the limit so has a way back, which the gradient of a plain minimum would not
+  give. Unlike one that is clipped after every update, it may lie there: momentum carries it on.
   """
   return jnp.minimum(x, limit)
 
