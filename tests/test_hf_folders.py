@@ -216,6 +216,14 @@ def test_a_head_more_or_less_goes_out_as_it_came(name, more, less, tmp_path):
   assert json.loads((tmp_path / "out" / "config.json").read_text()) == found.config
 
 
+def test_a_pooler_that_transformers_would_leave_out_is_refused(tmp_path):
+  source = hf_ours.make(CASES["vit_two"], tmp_path / "source")
+  more = {"vit." + n: hf_cases.weight(n, shape) for n, shape in POOLER.items()}
+  rewritten(source, lambda held: held.update(more))
+  with pytest.raises(UserError, match=r"take the tensors pooler\.\* out of it"):
+    hf.read(source)
+
+
 def test_a_head_that_was_trained_makes_a_class_that_has_it(tmp_path):
   found = hf.read(hf_ours.make(CASES["roberta_plain"], tmp_path / "source"))
   bare = {**found.config, "architectures": ["RobertaModel"]}

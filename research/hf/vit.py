@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from research.errors import UserError
 from research.hf.config import THEIRS, Config
 from research.hf.family import Family, only
 from research.hf.table import Row, Table, linear, norm
@@ -34,6 +35,12 @@ def _read(config: Config, names: Collection[str]) -> ViT:
   config.only("a picture has three colours here", num_channels=3)
   config.only("all projections of attention have a bias", qkv_bias=True)
   config.only("the layer of the pooler ends in tanh", pooler_act="tanh")
+  pooler, classifier = _has(names, "pooler."), _has(names, "classifier.")
+  if pooler and classifier:
+    raise UserError(
+      "this ViT has a classifier and a pooler, which transformers leaves out beside a classifier; "
+      "take the tensors pooler.* out of it."
+    )
   labels = config.part("id2label").values
   width = config.size("hidden_size", 768)
   return ViT(
@@ -43,9 +50,9 @@ def _read(config: Config, names: Collection[str]) -> ViT:
     depth=config.size("num_hidden_layers", 12),
     heads=config.size("num_attention_heads", 12),
     hidden=config.size("intermediate_size", 4 * width),
-    representation=config.size("pooler_output_size", width) if _has(names, "pooler.") else None,
+    representation=config.size("pooler_output_size", width) if pooler else None,
     # Without names there are two classes: what transformers takes for the default.
-    classes=len(labels or (0, 1)) if _has(names, "classifier.") else None,
+    classes=len(labels or (0, 1)) if classifier else None,
     activation=config.activation("hidden_act", "gelu"),
     epsilon=config.number("layer_norm_eps", 1e-12),
   )
