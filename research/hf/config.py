@@ -37,7 +37,7 @@ class Config:
     self.where, self.values = where, dict(values)
 
   def size(self, name: str, default: Any = REQUIRED, *, least: int = 1) -> Any:
-    """A count, at least 1; the default stands for what is absent or null."""
+    """A count, not below `least`; the default stands for what is absent or null."""
     most = LAYERS if "layer" in name else LARGEST
     fits = lambda n: type(n) is int and least <= n <= most  # noqa: E731
     return self._value(name, default, f"a count, at least {least} and at most {most:,}", fits)
