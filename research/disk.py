@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-import socket
+from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 
@@ -19,17 +22,47 @@ def sync(path: Path) -> None:
 def replace(path: Path, contents: str | bytes) -> None:
   """Writes a file, all of it or nothing; text in UTF-8, a lone surrogate as JSON writes it.
 
+  Of several processes that write it at once, each does so in its turn.
+
   Raises:
     OSError: what the disk refused; nothing has changed then.
   """
-  # Others on a shared disk may be writing the same file.
-  temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.new")
+  temporary = path.with_name(f".{path.name}.new")
   if isinstance(contents, str):
     contents = contents.encode("utf-8", "backslashreplace")
-  try:
-    temporary.write_bytes(contents)
-    sync(temporary)
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with _ours(temporary) as file:
+    try:
+      _write(file, contents)
+      sync(temporary)
+      temporary.replace(path)
+    except BaseException:
+      temporary.unlink(missing_ok=True)
+      raise
   sync(path.parent)
+
+
+@contextlib.contextmanager
+def _ours(path: Path) -> Iterator[FileIO]:
+  """An empty file that nobody else writes meanwhile; who was killed has left it to the next."""
+  while True:
+    with FileIO(os.open(path, os.O_CREAT | os.O_RDWR, 0o666), "r+") as file:
+      with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+      if _at(path, file):
+        file.truncate(0)
+        yield file
+        return
+
+
+def _at(path: Path, file: FileIO) -> bool:
+  """Whether the file still has this name: who had it before us has given it another."""
+  try:
+    return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+  except FileNotFoundError:
+    return False
+
+
+def _write(file: FileIO, contents: bytes) -> None:
+  left = memoryview(contents)
+  while left:
+    left = left[file.write(left) :]

@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 import math
-import os
+import multiprocessing
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -227,19 +227,32 @@ def test_a_disk_that_is_full_when_lines_are_dropped_is_told(tmp_path, monkeypatc
     journal.back(0)
 
 
-def test_two_processes_write_one_file_each_in_its_turn(tmp_path, monkeypatch):
-  sync, pid = disk.sync, os.getpid()
+def write_often(path, letter):
+  for _ in range(200):
+    disk.replace(path, letter * 100_000)
 
-  def another_comes_between(path):
-    monkeypatch.setattr(disk, "sync", sync)
-    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
-    disk.replace(tmp_path / "file", "theirs")
-    sync(path)
 
-  monkeypatch.setattr(disk, "sync", another_comes_between)
-  disk.replace(tmp_path / "file", "ours")
+def test_of_two_processes_that_write_a_file_each_has_its_turn(tmp_path):
+  path = tmp_path / "file"
+  forks = multiprocessing.get_context("spawn")
+  both = [forks.Process(target=write_often, args=(path, letter)) for letter in "ab"]
+  for process in both:
+    process.start()
+  seen = set()
+  while any(process.is_alive() for process in both):
+    if path.exists():
+      text = path.read_text()
+      seen.add((len(text), *set(text)))
+  assert [process.exitcode for process in both] == [0, 0]
+  assert seen <= {(100_000, "a"), (100_000, "b")} and seen
   assert [path.name for path in tmp_path.iterdir()] == ["file"]
-  assert (tmp_path / "file").read_text() == "ours"
+
+
+def test_a_file_that_a_killed_process_left_half_written_is_in_nobodys_way(tmp_path):
+  (tmp_path / ".file.new").write_text("more than there will be")
+  disk.replace(tmp_path / "file", "whole")
+  assert [path.name for path in tmp_path.iterdir()] == ["file"]
+  assert (tmp_path / "file").read_text() == "whole"
 
 
 def test_a_run_that_fails_on_a_full_disk_keeps_its_own_error(tmp_path):
