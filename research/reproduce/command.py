@@ -23,11 +23,12 @@ def run(options) -> int:
     return STOPPED
   show.show(study)
   try:
-    print(f"verdicts: {record.write(study, options.workdir)}")
-    print(f"report: {pages.write(study, options.workdir)}")
+    verdicts, report = (to.write(study, options.workdir) for to in (record, pages))
   except OSError as error:
     raise UserError(
       f"{options.workdir} cannot be written: {error.strerror}; make room, and the same command "
       "writes the verdicts."
     ) from error
+  print(f"verdicts: {verdicts}")
+  print(f"report: {report}")
   return 0
