@@ -240,9 +240,14 @@ class Captions:
     return said
 
   def check(self) -> None:
-    """Raises a UserError where a column was in no row at all: its name is mistaken."""
+    """Raises a UserError where a column was in no row at all (its name is mistaken), or empty."""
     if self._unseen and self._last is not None:
       name, known = min(self._unseen), list(self._last.cells)
+      if name in known:
+        raise UserError(
+          f"up to {self._last.where}, field {name!r} is nothing but null; every pair has a picture "
+          "and a caption."
+        )
       raise UserError(
         f"up to {self._last.where}, nothing has a field {name!r}; there are: "
         f"{', '.join(map(str, known))}.{nearest(name, map(str, known))}"

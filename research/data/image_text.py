@@ -119,6 +119,7 @@ class ImageText:
     bad = BadRecords(self.skip)
     kept: list[Picture] = []
     words: list[object] = []
+    rows = 0  # of which a picture may have several
     found = self.pictures.read(bad)
     for picture, wrong in picture_store.write(
       found, self.pictures, self.short_side, self.keep, folder
@@ -126,9 +127,10 @@ class ImageText:
       if wrong:
         bad.leave_out(f"{picture.where}: {picture.name[:80]} cannot be read ({wrong})")
         continue
+      rows += 1 + len(picture.again)
       kept.append(picture._replace(columns={}, again=()))
       words.append(picture.cell(self.split.name) if self._by_column else None)
-    records = len(kept) + bad.count
+    records = rows + bad.count
     bad.check(records)
     bad.tell(records)
     split_of = self._splits(kept, words)

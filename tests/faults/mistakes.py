@@ -374,6 +374,7 @@ def _parts() -> Iterator[Mistake]:
     "evals={'a': Eval(objectives.InfoNCE())}": "InfoNCE cannot be computed",
     "evals={'a': Eval(None)}": "cannot be computed",
     "evals=3": "evals=3 must be a dict",
+    "evals={'train': Eval(objectives.NextToken())}": "evals.train: 'train' is what the log calls",
     "samples='write'": "samples='write' is of another kind; it must be Samples(...)",
     "baselines={'a': Eval(print)}": "baselines.a=Eval(...) is of another kind",
     "sharding='fsdp'": "sharding='fsdp' is a str; sharding is a Sharding",
@@ -433,7 +434,7 @@ def _commands() -> Iterator[Mistake]:
     "sample run --prompt a --prompt-file b": "drop one",
     "sample run --prompt-file nowhere": "nowhere cannot be read",
     "report nowhere": "nowhere holds no run",
-    "report": "the following arguments are required: workdir",
+    "report": "the following arguments are required: DIR",
     "bench play": "invalid choice: 'play'",
     "--nothing": "unrecognized arguments: --nothing",
   }
