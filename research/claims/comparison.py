@@ -71,11 +71,9 @@ class Claim(Judged):
       return inconclusive(error, **known)
     pairs = sign * (table[:, 1] - table[:, 0])
     effect = statistics.mean(pairs)
-    wanted = {"least": self.least} if self.least is not None else {}
-    if self.least is None and self.numbers and not self.unit:
-      wanted = {"paper": paper}
+    looked_for = paper if self.least is None and self.numbers and not self.unit else 0.0
     return Verdict(
-      *decide(effect, **wanted),
+      *decide(effect, self.least or 0.0, looked_for),
       effect=effect,
       detectable=statistics.detectable(statistics.deviation(pairs), effect.n),
       pairs=tuple(map(float, pairs)),

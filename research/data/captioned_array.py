@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from research.data import captioned, reading
+from research.data import caption_columns, captioned, reading
 from research.data.bad_records import BadRecords
-from research.data.captioned import Names, Picture, Place
+from research.data.caption_columns import Names
+from research.data.captioned import Picture, Place
 from research.data.paths import reach
 from research.errors import UserError, nearest, reason
 
@@ -46,14 +47,14 @@ class CaptionedArray:
 
   def read(self, bad: BadRecords) -> Iterator[Picture]:
     """The pictures in the order of the lines."""
-    rows = list(captioned.rows(reach(self.table), captioned.needs(self.caption)))
+    rows = list(captioned.rows(reach(self.table), caption_columns.needs(self.caption)))
     pictures = len(_loaded(self))
     if len(rows) != pictures:
       raise UserError(
         f"{self.table} has {len(rows):,} lines and {self.array} {pictures:,} pictures; line i must "
         "be said of picture i."
       )
-    captions = captioned.Captions(self.caption)
+    captions = caption_columns.Captions(self.caption)
     for i, row in enumerate(rows):
       try:
         said = captions.of(row)

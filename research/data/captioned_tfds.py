@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from research.data import captioned, tables
+from research.data import caption_columns, tables
 from research.data.bad_records import BadRecords
-from research.data.captioned import Names, Picture, Place
+from research.data.caption_columns import Names
+from research.data.captioned import Picture, Place
 from research.data.images import Unreadable
 from research.data.tfds import TFDS, quiet
 from research.errors import UserError, nearest, reason
@@ -47,7 +48,7 @@ class CaptionedTFDS:
 
   def read(self, bad: BadRecords) -> Iterator[Picture]:
     """The pictures in the datasets' order."""
-    captions = captioned.Captions(self.caption)
+    captions = caption_columns.Captions(self.caption)
     for split in self.splits:
       records = _records(self, split)
       for i in range(len(records)):
@@ -80,7 +81,7 @@ def _records(source: CaptionedTFDS, split: str):
   builder = dataset.builder()
   dataset.files(builder)
   features = builder.info.features
-  for name in (source.image, *captioned.needs(source.caption)):
+  for name in (source.image, *caption_columns.needs(source.caption)):
     outer = name.partition("/")[0]
     if name not in features and outer not in features:
       raise UserError(

@@ -152,18 +152,22 @@ def divide(corpus: Any, documents: list[str], digests: list[bytes]) -> dict[str,
   return texts
 
 
-def _limited(parts: dict[int, str], limit: int) -> dict[int, str]:
+def within(parts: Mapping[int, str], limit: int) -> dict[int, str]:
+  """The first of the parts that have no more than so many bytes together, all of them whole."""
   taken: dict[int, str] = {}
-  left = limit
   for i, part in parts.items():
-    size = len(part.encode())
-    if size > left:
-      if not taken:  # the last character may be cut in the middle, and then goes
-        taken[i] = part.encode()[:left].decode("utf-8", "ignore")
+    limit -= len(part.encode())
+    if limit < 0:
       break
     taken[i] = part
-    left -= size
   return taken
+
+
+def _limited(parts: Mapping[int, str], limit: int) -> dict[int, str]:
+  if taken := within(parts, limit):
+    return taken
+  # The last character may be cut in the middle, and then goes.
+  return {i: part.encode()[:limit].decode("utf-8", "ignore") for i, part in [*parts.items()][:1]}
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[str]]:

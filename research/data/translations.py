@@ -190,12 +190,11 @@ def _limited(pairs: list[str], limit: int | None) -> list[str]:
   if limit is None:
     return pairs
   order = sorted(pairs, key=lambda pair: digest(pair)[8:])
-  sizes = np.cumsum([len(pair.encode()) for pair in order])
-  if sizes[0] > limit:
-    raise UserError(
-      f"limit={limit} is less than the {sizes[0]} bytes of a pair; choose more, or None"
-    )
-  return order[: np.searchsorted(sizes, limit, side="right")]
+  taken = corpus.within(dict(enumerate(order)), limit)
+  if not taken:
+    size = len(order[0].encode())
+    raise UserError(f"limit={limit} is less than the {size} bytes of a pair; choose more, or None")
+  return [*taken.values()]
 
 
 def _clean(pairs, duplicates: str) -> tuple[list[str], list[bytes], Cleaning]:

@@ -16,10 +16,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from research.data import captioned, member_names, reading, tables, tar
+from research.data import caption_columns, captioned, member_names, reading, tables, tar
 from research.data.archives import DAMAGED, OPENERS
 from research.data.bad_records import BadRecords
-from research.data.captioned import Names, Picture, Place
+from research.data.caption_columns import Names
+from research.data.captioned import Picture, Place
 from research.errors import UserError, reason
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # "shard-{000..127}.tar"
@@ -71,7 +72,7 @@ class WebDataset:
     Raises:
       UserError: a tar is compressed or damaged, or a member would leave its folder.
     """
-    captions = captioned.Captions(self.caption)
+    captions = caption_columns.Captions(self.caption)
     for path in self.paths():
       file = str(path.resolve())  # places are kept, and read from any folder
       for key, members in itertools.groupby(_members(path), key=lambda member: _key(member.name)):
@@ -106,7 +107,7 @@ class WebDataset:
 
   def _said(self, ending: str, member: tar.Member) -> bytes | None:
     """The contents of what captions are looked for in."""
-    wanted = {name.partition("/")[0] for name in captioned.needs(self.caption)} | {"json"}
+    wanted = {name.partition("/")[0] for name in caption_columns.needs(self.caption)} | {"json"}
     return member.contents.read(SAID) if ending in wanted and member.size <= SAID else None
 
 
